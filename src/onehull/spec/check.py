@@ -1,0 +1,149 @@
+"""Rules that span sections of a spec: references between tasks, labels among inputs, overlapping splits."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+
+from onehull.errors import Fault, suggest
+from onehull.spec.data import ColumnSplit, Data, FileSplit, RandomSplit, TimeSplit
+from onehull.spec.draft import Draft
+from onehull.spec.tasks import BinaryTask, RegressionTask
+
+
+def cross_faults(draft: Draft) -> list[Fault]:
+    """All broken rules that need more than one section to see."""
+    return [
+        *_data_faults(draft),
+        *_split_faults(draft),
+        *_task_faults(draft),
+        *_leak_faults(draft),
+        *_reference_faults(draft),
+    ]
+
+
+def _data_faults(draft: Draft) -> Iterator[Fault]:
+    data = draft.data
+    if data is None:
+        return
+    if (data.events is None) == (data.samples is None):
+        value = {"events": data.events is not None, "samples": data.samples is not None}
+        yield Fault("data", "must have exactly one of events and samples", value)
+    if data.holdout is not None and not isinstance(data.split, RandomSplit):
+        yield Fault("data.holdout", "goes only with split.by: random", data.holdout)
+    for entity, key in (("user", data.user), ("item", data.item)):
+        if getattr(data.tables, entity) is not None and key is None:
+            remedy = f"Name the column that holds the {entity}'s id."
+            yield Fault(f"data.{entity}", f"is required by data.tables.{entity}", None, remedy)
+
+
+def _split_faults(draft: Draft) -> Iterator[Fault]:
+    data = draft.data
+    if data is None:
+        return
+    split = data.split
+    if isinstance(split, ColumnSplit):
+        yield from _overlap_faults(split)
+    elif isinstance(split, FileSplit):
+        if _same_path(split.validation, split.test):
+            remedy = "What chooses the model must not be what it is reported on."
+            yield Fault("data.split.test", "must be another file than data.split.validation", split.test, remedy)
+        for part in ("validation", "test"):
+            if data.samples is not None and _same_path(getattr(split, part), data.samples):
+                yield Fault(f"data.split.{part}", "must be another file than data.samples", getattr(split, part))
+    elif isinstance(split, RandomSplit):
+        yield from _fraction_faults(split, data)
+    elif isinstance(split, TimeSplit) and data.time is None:
+        yield Fault("data.time", "is required by split.by: time", None)
+
+
+def _overlap_faults(split: ColumnSplit) -> Iterator[Fault]:
+    parts = {"train": split.train or (), "validation": split.validation, "test": split.test}
+    for first, second in (("validation", "test"), ("train", "validation"), ("train", "test")):
+        common = sorted(set(map(str, parts[first])) & set(map(str, parts[second])))
+        if common:
+            remedy = "A row belongs to one part only."
+            yield Fault(f"data.split.{second}", f"must not overlap data.split.{first}", common, remedy)
+
+
+def _fraction_faults(split: RandomSplit, data: Data) -> Iterator[Fault]:
+    total = split.validation + split.test
+    limit = "at most 1 (of the holdout)" if data.holdout else "below 1, the rest is for training"
+    if total > 1 + 1e-9 or (data.holdout is None and total >= 1 - 1e-9):
+        yield Fault("data.split", f"must have validation + test {limit}", total)
+    if split.group == "user" and data.user is None:
+        yield Fault("data.split.group", "must be 'row' where data.user names no column", split.group)
+
+
+def _task_faults(draft: Draft) -> Iterator[Fault]:
+    from_events = draft.data is not None and draft.data.events is not None
+    for name, task in draft.tasks.items():
+        place = f"tasks.{name}"
+        if name in draft.features:
+            yield Fault(place, "must not have the name of a feature", name)
+        if task is None:
+            continue
+        if draft.data is not None:
+            required, other = ("event", "label") if from_events else ("label", "event")
+            if getattr(task, required) is None:
+                source = "an event log" if from_events else "a table of samples"
+                yield Fault(f"{place}.{required}", f"is required where the data are {source}", None)
+            if getattr(task, other) is not None:
+                yield Fault(f"{place}.{other}", f"does not go with data.{'events' if from_events else 'samples'}")
+            if from_events and task.window is None:
+                remedy = "Say how long after the impression this feedback still counts, for example 30m."
+                yield Fault(f"{place}.window", "is required for an event log", None, remedy)
+        if isinstance(task, RegressionTask) and from_events and task.value is None:
+            yield Fault(f"{place}.value", "must name the field of the event that holds the value", None)
+        yield from _space_faults(draft, name)
+
+
+def _space_faults(draft: Draft, name: str) -> Iterator[Fault]:
+    task = draft.tasks[name]
+    parent = task.observed_when if task is not None else None
+    if parent is None:
+        return
+    place = f"tasks.{name}.observed_when"
+    if parent not in draft.tasks:
+        yield Fault(place, "must name a task", parent, suggest(parent, list(draft.tasks)))
+        return
+    if draft.tasks[parent] is not None and not isinstance(draft.tasks[parent], BinaryTask):
+        yield Fault(place, "must name a binary task", parent)
+    seen = {name}
+    while parent is not None and parent in draft.tasks:
+        if parent in seen:
+            yield Fault(place, "must not lead back to the task itself", parent)
+            return
+        seen.add(parent)
+        task = draft.tasks[parent]
+        parent = task.observed_when if task is not None else None
+
+
+def _leak_faults(draft: Draft) -> Iterator[Fault]:
+    labels = {task.label: name for name, task in draft.tasks.items() if task is not None and task.label is not None}
+    for name, feature in draft.features.items():
+        if feature is None:
+            continue
+        column = feature.column or name
+        if column in labels:
+            rule = f"must not read a label: tasks.{labels[column]}.label is this column"
+            yield Fault(f"features.{name}", rule, column, "Remove the feature: its value is not known before the outcome.")
+
+
+def _reference_faults(draft: Draft) -> Iterator[Fault]:
+    known = list(draft.tasks)
+    if draft.balance is not None:
+        for task in draft.balance.weights:
+            if task not in draft.tasks:
+                yield Fault(f"balance.weights.{task}", "must name a task", task, suggest(task, known))
+        weights = [draft.balance.weights.get(task, 1.0) for task in known]
+        if known and not any(weights):
+            yield Fault("balance.weights", "must leave at least one task a weight above 0", draft.balance.weights)
+    model = draft.model
+    if model is not None and model.sharing_depth is not None and model.sharing_depth > 1 + len(model.bottom):
+        rule = f"must be at most {1 + len(model.bottom)}, the embeddings and the layers of model.bottom"
+        yield Fault("model.sharing_depth", rule, model.sharing_depth)
+
+
+def _same_path(first: str, second: str) -> bool:
+    return posixpath.normpath(first) == posixpath.normpath(second)

@@ -1,0 +1,56 @@
+"""What is predicted about each impression, and where its label comes from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from onehull.spec.section import Duration, Section
+
+
+class _Task(Section):
+    label: str | None = None
+    """Column of a ready-made table that holds the label."""
+    event: str | None = None
+    """Kind of the feedback event that gives the label (event log)."""
+    window: Duration | None = None
+    """Attribution window: feedback counts this long after the impression; until then a missing event is unknown."""
+    observed_when: str | None = None
+    """Binary task that defines the sample space: the label exists only where that task is 1."""
+    missing: float | None = None
+    """Value that stands for a missing label, for example -1. Null and NaN always do."""
+    tower: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """Widths of this task's tower. Default: `model.tower`."""
+
+
+class BinaryTask(_Task):
+    """Will it happen? Sigmoid and cross-entropy."""
+
+    kind: Literal["binary"]
+
+
+class RegressionTask(_Task):
+    """How much? A linear output with a squared or Huber loss, on the value or on log(1 + value)."""
+
+    kind: Literal["regression"]
+    value: str | None = None
+    """Field of the feedback event that holds the value (event log)."""
+    scale: Annotated[float, Field(gt=0)] = 1.0
+    """Labels are multiplied by this, for example 0.001 to turn milliseconds into seconds."""
+    transform: Literal["none", "log1p"] = "none"
+    """``log1p`` trains on log(1 + y); predictions are back on the scale of y."""
+    loss: Literal["mse", "huber"] = "mse"
+    huber_delta: Annotated[float, Field(gt=0)] = 1.0
+
+
+class MulticlassTask(_Task):
+    """Which one? Softmax over classes 0 … classes-1."""
+
+    kind: Literal["multiclass"]
+    classes: Annotated[int, Field(ge=2)]
+    value: str | None = None
+    """Field of the feedback event that holds the class (event log)."""
+
+
+Task = Annotated[BinaryTask | RegressionTask | MulticlassTask, Field(discriminator="kind")]
