@@ -1,1 +1,1 @@
-
+"""OneHull: multi-task ranking with one shared bottom and a tower for each task."""

@@ -1,12 +1,12 @@
 """Every error that OneHull raises on purpose, sorted by who must act.
 
-    OneHullError
-    ├── SpecError        the author of the spec: one or more faults, each with place, rule, value, remedy
-    ├── DataError        the owner of the log or of a table: a file, a column or a value is not as declared
-    ├── ArtifactError    the operator: an artifact is missing, altered, incomplete or in use by another run
-    ├── ExportError      the author of the model: the exported forms do not agree
-    ├── RequestError     the client of the service: a field of the request breaks a rule
-    └── MissingPartError the installer: an optional dependency or program is absent
+OneHullError
+├── SpecError        the author of the spec: one or more faults, each with place, rule, value, remedy
+├── DataError        the owner of the log or of a table: a file, a column or a value is not as declared
+├── ArtifactError    the operator: an artifact is missing, altered, incomplete or in use by another run
+├── ExportError      the author of the model: the exported forms do not agree
+├── RequestError     the client of the service: a field of the request breaks a rule
+└── MissingPartError the installer: an optional dependency or program is absent
 """
 
 from __future__ import annotations

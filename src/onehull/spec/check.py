@@ -127,7 +127,9 @@ def _leak_faults(draft: Draft) -> Iterator[Fault]:
         column = feature.column or name
         if column in labels:
             rule = f"must not read a label: tasks.{labels[column]}.label is this column"
-            yield Fault(f"features.{name}", rule, column, "Remove the feature: its value is not known before the outcome.")
+            yield Fault(
+                f"features.{name}", rule, column, "Remove the feature: its value is not known before the outcome."
+            )
 
 
 def _reference_faults(draft: Draft) -> Iterator[Fault]:

@@ -65,6 +65,4 @@ class VectorFeature(_Feature):
     size: Size
 
 
-Feature = Annotated[
-    CategoricalFeature | ListFeature | NumericFeature | VectorFeature, Field(discriminator="kind")
-]
+Feature = Annotated[CategoricalFeature | ListFeature | NumericFeature | VectorFeature, Field(discriminator="kind")]
