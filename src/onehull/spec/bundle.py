@@ -10,6 +10,7 @@ from onehull.spec.inputs import ModelInput
 from onehull.spec.section import Section
 
 MANIFEST = "manifest.json"
+MANIFEST_DIGEST = "manifest.sha256"
 SPEC = "spec.json"
 TRANSFORM = "transform.json"
 KERAS_MODEL = "model.keras"
