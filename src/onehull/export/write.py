@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import keras
 import polars as pl
+import tensorflow as tf
 
 from onehull.errors import ArtifactError
 from onehull.export.bundle import FORMAT, Bundle, bundle_versions, file_sha256, open_bundle
@@ -91,8 +92,6 @@ def export_bundle(model: keras.Model, contents: Contents, rows: pl.DataFrame, di
 
 def _write_parts(model: keras.Model, contents: Contents, rows: pl.DataFrame, building: Path) -> Parity:
     RawScorer(model, contents.transform, contents.formula).save(str(building))
-    # TensorFlow Serving has no use for it, and its bytes differ from run to run.
-    (building / "fingerprint.pb").unlink(missing_ok=True)
     litert = building / LITERT_MODEL
     litert.write_bytes(litert_model(model, contents.transform.inputs))
     model.save(building / KERAS_MODEL)

@@ -1,1 +1,10 @@
-"""The pipeline room."""
+"""Steps with cached artifacts: assemble → prepare → train → evaluate → export.
+
+Each step is a function of a `Project` (spec, data directory, output directory). A step whose inputs have not changed
+is kept; one that was interrupted continues. `run` does them all. The verbs of the command line are these functions.
+"""
+
+from onehull.pipeline.project import Project
+from onehull.pipeline.verbs import RunResult, assemble, evaluate, export, prepare, run, train
+
+__all__ = ["Project", "RunResult", "assemble", "evaluate", "export", "prepare", "run", "train"]

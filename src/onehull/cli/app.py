@@ -1,0 +1,81 @@
+"""The command line as one list of verbs, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+
+import typer
+from rich.console import Console
+
+from onehull.cli import (
+    assemble,
+    check,
+    demo,
+    evaluate,
+    export,
+    prepare,
+    run,
+    schema,
+    serve,
+    train,
+    world,
+)
+from onehull.errors import OneHullError, SpecError
+
+EXIT_SPEC, EXIT_ERROR, EXIT_INTERRUPTED = 2, 1, 130
+
+VERBS = (demo, run, check, schema, world, assemble, prepare, train, evaluate, export, serve)
+"""In the order of the help: the whole way first, then what it is made of."""
+
+
+def build_app() -> typer.Typer:
+    """The application with all its verbs."""
+    app = typer.Typer(
+        name="onehull",
+        help="Multi-task ranking: from the event log to the ranked feed.",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_show_locals=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for verb in VERBS:
+        app.command(name=verb.__name__.rsplit(".", 1)[-1], epilog=verb.EXAMPLES)(verb.command)
+    app.callback()(_options)
+    return app
+
+
+def main() -> None:
+    """Entry point: runs a verb; what a user can act on is printed without a traceback."""
+    # TensorFlow's start-up notes are not for users; set the variable to see them.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    console = Console(stderr=True, highlight=False)
+    try:
+        build_app()()
+    except SpecError as error:
+        for fault in error.faults:
+            console.print(f"[red]✗[/] {error.source}: {fault}", markup=True, soft_wrap=True)
+        console.print(f"{len(error.faults)} fault{'s' if len(error.faults) != 1 else ''}.")
+        sys.exit(EXIT_SPEC)
+    except OneHullError as error:
+        console.print("[red]✗[/] ", end="")
+        console.print(str(error), markup=False, soft_wrap=True)
+        sys.exit(EXIT_ERROR)
+    except KeyboardInterrupt:
+        console.print("\nInterrupted. Run the same command again: it continues.")
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"onehull {version('onehull')}")
+        raise typer.Exit
+
+
+def _options(
+    show_version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    del show_version  # handled by its callback

@@ -1,0 +1,36 @@
+"""`onehull check`: every fault of a spec at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onehull.cli.options import console
+
+EXAMPLES = (
+    "[bold]Examples[/]  onehull check recipes/kuairand.yaml\n\n"
+    "onehull check recipes/kuairand.yaml --data kuairand_pure    [dim]also looks for files and columns[/]"
+)
+
+
+def command(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file to check.", dir_okay=False)],
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Also check files and columns in this directory.")
+    ] = None,
+) -> None:
+    """Print every fault of a spec: place, rule, value and remedy."""
+    from onehull.errors import SpecError
+    from onehull.spec import load_spec
+
+    document = load_spec(spec)
+    if data is not None:
+        from onehull.events import data_faults
+
+        faults = data_faults(document, data)
+        if faults:
+            raise SpecError(faults, str(spec))
+    looked = "the spec and its data" if data is not None else "the spec (files and columns: --data DIR)"
+    console().print(f"[green]✓[/] {spec}: no fault in {looked}.")

@@ -1,0 +1,98 @@
+"""Keeps what has not changed: an artifact directory carries the key of everything that it was made from.
+
+A step builds in ``.NAME.partial`` and moves the whole directory into place, so that ``NAME`` is always complete.
+A partial directory of the same key is handed to the step again: a step that can, continues there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onehull.errors import ArtifactError
+
+STAMP = ".step.json"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How a step ended."""
+
+    name: str
+    key: str
+    kept: bool
+    """True: its artifact was there already."""
+    seconds: float
+
+
+def fingerprint(*parts: Any) -> str:
+    """A short key of JSON-like parts."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_state(path: Path) -> tuple[str, int, int]:
+    """Name, size and time of change: what tells a changed file without reading it."""
+    stat = path.stat()
+    return path.name, stat.st_size, stat.st_mtime_ns
+
+
+def finished_key(directory: Path) -> str | None:
+    """Key of the artifact that stands in a directory; None where there is no complete one."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads((directory / STAMP).read_text(encoding="utf-8"))["key"])
+    return None
+
+
+def build_once(directory: Path, key: str, build: Callable[[Path], None], *, force: bool = False) -> Kept:
+    """Makes an artifact directory unless one with this key stands there.
+
+    Args:
+        directory: where the finished artifact goes.
+        key: fingerprint of all that the artifact depends on.
+        build: fills the directory that it is given; may find its own earlier, interrupted work there.
+        force: build even when the artifact is there.
+
+    Raises:
+        ArtifactError: the disk is full or not writable; what stood there before is intact.
+    """
+    start = time.monotonic()
+    partial, old = (directory.parent / f".{directory.name}.{suffix}" for suffix in ("partial", "old"))
+    if old.exists() and not directory.exists():
+        old.rename(directory)  # killed between the two renames of a swap
+    if not force and finished_key(directory) == key:
+        return Kept(directory.name, key, kept=True, seconds=0.0)
+    try:
+        _open_partial(partial, key)
+        build(partial)
+        (partial / STAMP).write_text(json.dumps({"key": key, "seconds": time.monotonic() - start}), encoding="utf-8")
+        _swap(partial, directory, old)
+    except OSError as error:
+        remedy = "Free some space or choose another directory, then run the same command again: it continues."
+        message = f"{directory} cannot be written: {error}. The last good artifact is intact. {remedy}"
+        raise ArtifactError(message) from error
+    return Kept(directory.name, key, kept=False, seconds=time.monotonic() - start)
+
+
+def _open_partial(partial: Path, key: str) -> None:
+    """Leaves a partial directory for this key; one of another key is work that nobody wants any more."""
+    marker = partial / ".key"
+    if partial.exists() and (not marker.is_file() or marker.read_text(encoding="utf-8") != key):
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True, exist_ok=True)
+    marker.write_text(key, encoding="utf-8")
+
+
+def _swap(partial: Path, directory: Path, old: Path) -> None:
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        directory.rename(old)
+    partial.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)

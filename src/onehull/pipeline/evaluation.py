@@ -1,0 +1,89 @@
+"""The evaluation step: predictions of the model, and of single-task models when asked, and the report on them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from onehull.evaluate import evaluate, write_report
+from onehull.pipeline.cache import build_once, fingerprint
+from onehull.pipeline.project import Project
+from onehull.spec.samples import SPLIT, SplitName
+
+PREDICTIONS = "predictions.npz"
+"""Predictions on validation, in the order of the samples table; the export takes its statistics from them."""
+_BATCH_SIZE = 8192
+
+Predictions = dict[str, np.ndarray]
+
+
+def evaluate_project(project: Project, out: Path, train_key: str) -> None:
+    """Writes ``report.json`` and ``report.html`` on the test part, and keeps the predictions on validation.
+
+    Args:
+        project: a project whose model is trained.
+        out: directory to fill.
+        train_key: key of the trained model; single-task models are made for the same data and settings.
+    """
+    import keras
+
+    import onehull.model  # noqa: F401  registers the layers that the file names
+    from onehull.train import load_costs, load_history
+
+    model = keras.models.load_model(project.training / "model.keras", compile=False)
+    baseline = _single_task_predictions(project, train_key) if project.baseline == "single" else None
+    validation, test = (_predict(project, model, split) for split in ("validation", "test"))
+    report = evaluate(
+        project.spec.tasks,
+        samples_of(project, "test"),
+        test,
+        split="test",
+        baseline=baseline,
+        history=load_history(project.training),
+        costs=load_costs(model),
+        simulated=simulated(project),
+        name=project.spec.name,
+    )
+    write_report(report, out)
+    np.savez(out / PREDICTIONS, **validation)
+
+
+def samples_of(project: Project, split: SplitName) -> pl.DataFrame:
+    """Rows of one part of the samples table, in its order."""
+    return pl.scan_parquet(project.samples).filter(pl.col(SPLIT) == split).collect()
+
+
+def simulated(project: Project) -> str | None:
+    """What the data directory says about being simulated."""
+    report: dict[str, Any] = json.loads((project.samples.parent / "report.json").read_text(encoding="utf-8"))
+    return report.get("simulated")
+
+
+def _predict(project: Project, model: Any, split: SplitName) -> Predictions:
+    from onehull.records import read_records
+    from onehull.train import predict
+
+    return predict(model, read_records(project.records, split, batch_size=_BATCH_SIZE))
+
+
+def _single_task_predictions(project: Project, train_key: str) -> Predictions:
+    """Test predictions of one model a task, trained like the shared one; finished models are kept."""
+    import keras
+
+    from onehull.train import train
+
+    predictions: Predictions = {}
+    for task in project.spec.tasks:
+        directory = project.baselines / task
+
+        def build(partial: Path, task: str = task) -> None:
+            train(project.spec, project.records, partial, tasks=[task], progress=not project.console.quiet)
+
+        build_once(directory, fingerprint(train_key, task), build)
+        model = keras.models.load_model(directory / "model.keras", compile=False)
+        predictions[task] = _predict(project, model, "test")[task]
+    return predictions

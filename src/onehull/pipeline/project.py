@@ -1,0 +1,129 @@
+"""A project: what is wanted, where its input is, and where its artifacts go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from onehull.errors import ArtifactError, SpecError
+from onehull.events import data_faults
+from onehull.spec import Spec, load_spec
+from onehull.spec.data import FileSplit
+from onehull.spec.events import WORLD_MARKER
+
+Baseline = Literal["none", "single"]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A spec, its data and its output directory; artifacts are found by the properties below."""
+
+    spec: Spec
+    data: Path
+    out: Path
+    console: Console
+    source: str = "spec"
+    baseline: Baseline = "none"
+    """What each task is compared with in the report: ``single`` trains one model a task."""
+
+    @classmethod
+    def open(
+        cls,
+        spec: Spec | str | Path,
+        *,
+        out: str | Path,
+        data: str | Path | None = None,
+        console: Console | None = None,
+        baseline: Baseline = "none",
+    ) -> Project:
+        """Opens a project.
+
+        Args:
+            spec: a spec, or the path of its YAML file.
+            out: directory for artifacts; made when it is missing.
+            data: directory that the spec's paths are relative to. Default: the spec file's own.
+            console: where progress is shown. Default: nowhere.
+            baseline: what each task is compared with in the report.
+
+        Raises:
+            SpecError: the spec is not valid, or names files or columns that the data do not have.
+        """
+        path = None if isinstance(spec, Spec) else Path(spec)
+        document = spec if isinstance(spec, Spec) else load_spec(spec)
+        root = Path(data) if data is not None else (path.parent if path is not None else Path.cwd())
+        return cls(document, root, Path(out), console or Console(quiet=True), str(path or "spec"), baseline)
+
+    def check_data(self) -> None:
+        """Raises SpecError for every file or column that the spec names and the data lack."""
+        faults = data_faults(self.spec, self.data)
+        if faults:
+            raise SpecError(faults, self.source)
+
+    @property
+    def samples(self) -> Path:
+        """The samples table that `assemble` writes."""
+        return self.out / "samples" / "samples.parquet"
+
+    @property
+    def transform(self) -> Path:
+        """What analysis found."""
+        return self.out / "records" / "transform.json"
+
+    @property
+    def records(self) -> Path:
+        """The TFRecord shards."""
+        return self.out / "records" / "shards"
+
+    @property
+    def training(self) -> Path:
+        """The trained model, its checkpoints and its history."""
+        return self.out / "training"
+
+    @property
+    def baselines(self) -> Path:
+        """Single-task models, one directory a task."""
+        return self.out / "baselines"
+
+    @property
+    def evaluation(self) -> Path:
+        """The report."""
+        return self.out / "evaluation"
+
+    @property
+    def bundle(self) -> Path:
+        """The bundle's directory; its versions are the children."""
+        return self.out / "bundle" / self.spec.name
+
+    def input_files(self) -> list[Path]:
+        """Every file of the input, sorted."""
+        data = self.spec.data
+        patterns = [table.path for table in (data.tables.user, data.tables.item) if table is not None]
+        if data.events is not None:
+            patterns += [data.events.impressions, data.events.feedback]
+        patterns += [path for path in (data.samples, data.holdout) if path is not None]
+        if isinstance(data.split, FileSplit):
+            patterns += [data.split.validation, data.split.test]
+        return sorted({file for pattern in [*patterns, WORLD_MARKER] for file in self.data.glob(pattern)})
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One run at a time works in an output directory.
+
+        Raises:
+            ArtifactError: another run holds it, or it cannot be written.
+        """
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.out / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            remedy = "Wait for it, or choose another directory."
+            raise ArtifactError(f"{self.out} is in use by another run. {remedy}") from error
+        except PermissionError as error:
+            raise ArtifactError(f"{self.out} cannot be written: {error}") from error

@@ -1,0 +1,115 @@
+"""The five steps: what each depends on, and how it fills its directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from onehull.errors import ArtifactError
+from onehull.events import assemble as assemble_samples
+from onehull.pipeline.cache import Kept, build_once, file_state, fingerprint, finished_key
+from onehull.pipeline.project import Project
+
+
+@dataclass(frozen=True)
+class Step:
+    """One arrow of the pipeline."""
+
+    name: str
+    directory: Callable[[Project], Path]
+    key: Callable[[Project], str]
+    """Fingerprint of everything that the artifact depends on; reads no artifact but cheap state."""
+    build: Callable[[Project, Path], None]
+    after: Step | None = None
+
+    def do(self, project: Project, *, force: bool = False) -> Kept:
+        """Makes the artifact, or keeps it.
+
+        Raises:
+            ArtifactError: the step before has not been done for this spec and these data.
+        """
+        self._require(project)
+
+        def build(partial: Path) -> None:
+            self.build(project, partial)
+
+        kept = build_once(self.directory(project), self.key(project), build, force=force)
+        state = "[dim]kept[/]" if kept.kept else f"{kept.seconds:.1f} s"
+        project.console.print(f"[green]✓[/] [bold]{self.name}[/]  {state}  [dim]{self.directory(project)}[/]")
+        return kept
+
+    def _require(self, project: Project) -> None:
+        before = self.after
+        if before is None:
+            return
+        found = finished_key(before.directory(project))
+        if found != before.key(project):
+            why = "is missing" if found is None else "was made from another spec or other data"
+            command = f"onehull {before.name} {project.source} --data {project.data} --out {project.out}"
+            raise ArtifactError(f"{before.directory(project)} {why}. Make it with: {command}")
+
+
+def _assemble_key(project: Project) -> str:
+    spec = project.spec
+    columns = {name: (f.kind, f.column, getattr(f, "separator", None)) for name, f in spec.features.items()}
+    labels = {name: task.model_dump(mode="json", exclude={"tower"}) for name, task in spec.tasks.items()}
+    files = [file_state(file) for file in project.input_files()]
+    return fingerprint(_code_version(), spec.section("data"), columns, labels, files)
+
+
+def _assemble(project: Project, partial: Path) -> None:
+    project.check_data()
+    assemble_samples(project.spec, project.data, partial)
+
+
+def _prepare_key(project: Project) -> str:
+    return fingerprint(_assemble_key(project), project.spec.section("features"))
+
+
+def _prepare(project: Project, partial: Path) -> None:
+    import polars as pl
+
+    from onehull.features import analyze
+    from onehull.records import write_records
+
+    transform = analyze(project.spec.features, pl.scan_parquet(project.samples))
+    transform.save(partial / "transform.json")
+    write_records(project.samples, transform, list(project.spec.tasks), partial / "shards")
+
+
+def _train_key(project: Project) -> str:
+    return fingerprint(_prepare_key(project), project.spec.section("tasks", "model", "balance", "training"))
+
+
+def _train(project: Project, partial: Path) -> None:
+    from onehull.train import train
+
+    train(project.spec, project.records, partial, progress=not project.console.quiet)
+
+
+def _evaluate_key(project: Project) -> str:
+    return fingerprint(_train_key(project), project.baseline)
+
+
+def evaluation_keys(project: Project) -> set[str]:
+    """Keys of a current evaluation, with or without a baseline."""
+    return {fingerprint(_train_key(project), baseline) for baseline in ("none", "single")}
+
+
+def _evaluate(project: Project, partial: Path) -> None:
+    from onehull.pipeline.evaluation import evaluate_project
+
+    evaluate_project(project, partial, _train_key(project))
+
+
+def _code_version() -> str:
+    from importlib.metadata import version
+
+    return version("onehull")
+
+
+ASSEMBLE = Step("assemble", lambda p: p.samples.parent, _assemble_key, _assemble)
+PREPARE = Step("prepare", lambda p: p.transform.parent, _prepare_key, _prepare, ASSEMBLE)
+TRAIN = Step("train", lambda p: p.training, _train_key, _train, PREPARE)
+EVALUATE = Step("evaluate", lambda p: p.evaluation, _evaluate_key, _evaluate, TRAIN)
