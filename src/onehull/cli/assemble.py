@@ -7,7 +7,7 @@ from onehull.cli.options import DataDirectory, Force, OutDirectory, SpecPath, op
 EXAMPLES = "[bold]Example[/]  onehull assemble recipes/video_feed.yaml --data world --out runs/feed"
 
 
-def command(spec: SpecPath, out: OutDirectory, data: DataDirectory = None, force: Force = False) -> None:
+def command(spec: SpecPath, data: DataDirectory = None, out: OutDirectory = None, force: Force = False) -> None:
     """Join impressions with feedback inside each task's window: one sample an impression."""
     from onehull.events import read_report, report_table
     from onehull.pipeline import assemble

@@ -22,15 +22,8 @@ def command(
     ] = None,
 ) -> None:
     """Print every fault of a spec: place, rule, value and remedy."""
-    from onehull.errors import SpecError
-    from onehull.spec import load_spec
+    from onehull.pipeline import check
 
-    document = load_spec(spec)
-    if data is not None:
-        from onehull.events import data_faults
-
-        faults = data_faults(document, data)
-        if faults:
-            raise SpecError(faults, str(spec))
+    check(spec, data=data)
     looked = "the spec and its data" if data is not None else "the spec (files and columns: --data DIR)"
     console().print(f"[green]✓[/] {spec}: no fault in {looked}.")

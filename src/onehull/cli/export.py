@@ -7,7 +7,7 @@ from onehull.cli.options import DataDirectory, Force, OutDirectory, SpecPath, op
 EXAMPLES = "[bold]Example[/]  onehull export recipes/kuairand.yaml --data kuairand_pure --out runs/kuairand"
 
 
-def command(spec: SpecPath, out: OutDirectory, data: DataDirectory = None, force: Force = False) -> None:
+def command(spec: SpecPath, data: DataDirectory = None, out: OutDirectory = None, force: Force = False) -> None:
     """Export SavedModel and LiteRT; refuse when they disagree with Keras by more than 1e-4 on real rows."""
     from onehull.pipeline import export
 

@@ -18,7 +18,10 @@ DataDirectory = Annotated[
         "--data", metavar="DIR", help="Directory that the spec's paths are relative to. Default: the spec's own."
     ),
 ]
-OutDirectory = Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory for everything that is made.")]
+OutDirectory = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Directory for everything that is made. Default: runs/NAME of the spec."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Do it again even if nothing has changed.")]
 BaselineChoice = Annotated[
     Baseline, typer.Option("--baseline", help="'single' also trains one model a task and compares each task with it.")
@@ -30,6 +33,6 @@ def console() -> Console:
     return Console(highlight=False)
 
 
-def open_project(spec: Path, data: Path | None, out: Path, baseline: Baseline = "none") -> Project:
+def open_project(spec: Path, data: Path | None, out: Path | None, baseline: Baseline = "none") -> Project:
     """A project that reports its progress in the terminal."""
     return Project.open(spec, data=data, out=out, console=console(), baseline=baseline)

@@ -12,8 +12,8 @@ EXAMPLES = (
 
 def command(
     spec: SpecPath,
-    out: OutDirectory,
     data: DataDirectory = None,
+    out: OutDirectory = None,
     baseline: BaselineChoice = "none",
     force: Force = False,
 ) -> None:

@@ -7,7 +7,7 @@ from onehull.cli.options import DataDirectory, Force, OutDirectory, SpecPath, op
 EXAMPLES = "[bold]Example[/]  onehull train recipes/kuairand.yaml --data kuairand_pure --out runs/kuairand"
 
 
-def command(spec: SpecPath, out: OutDirectory, data: DataDirectory = None, force: Force = False) -> None:
+def command(spec: SpecPath, data: DataDirectory = None, out: OutDirectory = None, force: Force = False) -> None:
     """Train the model on the shards; validation chooses the epoch."""
     from onehull.pipeline import train
 

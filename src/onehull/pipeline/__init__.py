@@ -4,7 +4,8 @@ Each step is a function of a `Project` (spec, data directory, output directory).
 is kept; one that was interrupted continues. `run` does them all. The verbs of the command line are these functions.
 """
 
+from onehull.pipeline.check import check
 from onehull.pipeline.project import Project
 from onehull.pipeline.verbs import RunResult, assemble, evaluate, export, prepare, run, train
 
-__all__ = ["Project", "RunResult", "assemble", "evaluate", "export", "prepare", "run", "train"]
+__all__ = ["Project", "RunResult", "assemble", "check", "evaluate", "export", "prepare", "run", "train"]

@@ -12,8 +12,8 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from onehull.errors import ArtifactError, SpecError
-from onehull.events import data_faults
-from onehull.spec import Spec, load_spec
+from onehull.pipeline.check import check
+from onehull.spec import Spec
 from onehull.spec.data import FileSplit
 from onehull.spec.events import WORLD_MARKER
 
@@ -37,8 +37,8 @@ class Project:
         cls,
         spec: Spec | str | Path,
         *,
-        out: str | Path,
         data: str | Path | None = None,
+        out: str | Path | None = None,
         console: Console | None = None,
         baseline: Baseline = "none",
     ) -> Project:
@@ -46,8 +46,8 @@ class Project:
 
         Args:
             spec: a spec, or the path of its YAML file.
-            out: directory for artifacts; made when it is missing.
             data: directory that the spec's paths are relative to. Default: the spec file's own.
+            out: directory for artifacts; made when it is missing. Default: ``runs/NAME``.
             console: where progress is shown. Default: nowhere.
             baseline: what each task is compared with in the report.
 
@@ -55,12 +55,15 @@ class Project:
             SpecError: the spec is not valid, or names files or columns that the data do not have.
         """
         path = None if isinstance(spec, Spec) else Path(spec)
-        document = spec if isinstance(spec, Spec) else load_spec(spec)
+        document = spec if isinstance(spec, Spec) else check(spec)
         root = Path(data) if data is not None else (path.parent if path is not None else Path.cwd())
-        return cls(document, root, Path(out), console or Console(quiet=True), str(path or "spec"), baseline)
+        directory = Path(out) if out is not None else Path("runs") / document.name
+        return cls(document, root, directory, console or Console(quiet=True), str(path or "spec"), baseline)
 
     def check_data(self) -> None:
         """Raises SpecError for every file or column that the spec names and the data lack."""
+        from onehull.events import data_faults
+
         faults = data_faults(self.spec, self.data)
         if faults:
             raise SpecError(faults, self.source)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onehull.errors import ArtifactError
-from onehull.events import assemble as assemble_samples
 from onehull.pipeline.cache import Kept, build_once, file_state, fingerprint, finished_key
 from onehull.pipeline.project import Project
 
@@ -59,8 +58,10 @@ def _assemble_key(project: Project) -> str:
 
 
 def _assemble(project: Project, partial: Path) -> None:
+    from onehull.events import assemble
+
     project.check_data()
-    assemble_samples(project.spec, project.data, partial)
+    assemble(project.spec, project.data, partial)
 
 
 def _prepare_key(project: Project) -> str:

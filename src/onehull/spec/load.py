@@ -33,14 +33,20 @@ def load_spec(source: str | Path | Mapping[str, Any]) -> Spec:
         SpecError: with one `Fault` for each broken rule.
         DataError: the file cannot be read.
     """
-    if isinstance(source, Mapping):
-        name, document = "spec", source
-    else:
-        name, document = str(source), _read_yaml(Path(source))
-    spec, faults = validate(document)
+    spec, faults = validate(read_document(source))
     if spec is None or faults:
-        raise SpecError(faults, name)
+        raise SpecError(faults, "spec" if isinstance(source, Mapping) else str(source))
     return spec
+
+
+def read_document(source: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
+    """The raw document; a mapping passes through.
+
+    Raises:
+        SpecError: the file is not YAML, or not a mapping.
+        DataError: the file cannot be read.
+    """
+    return source if isinstance(source, Mapping) else _read_yaml(Path(source))
 
 
 def validate(document: Mapping[str, Any]) -> tuple[Spec | None, list[Fault]]:
