@@ -84,7 +84,7 @@ def export_bundle(model: keras.Model, contents: Contents, rows: pl.DataFrame, di
             return open_bundle(_publish(contents, parity, building, directory))
         finally:
             shutil.rmtree(building, ignore_errors=True)
-    except OSError as error:
+    except (OSError, tf.errors.OpError) as error:
         raise ArtifactError(
             f"{directory}: the bundle cannot be written: {error}. Older versions are intact."
         ) from error

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+from rich.console import Console
 
 from onehull.errors import ArtifactError
 from onehull.pipeline.cache import Kept, fingerprint, finished_key
-from onehull.pipeline.project import Project
-from onehull.pipeline.steps import ASSEMBLE, EVALUATE, PREPARE, TRAIN, evaluation_keys
+from onehull.pipeline.project import Baseline, Project
+from onehull.pipeline.steps import ASSEMBLE, EVALUATE, PREPARE, TRAIN, Step, evaluation_keys
+from onehull.spec import Spec
 
 if TYPE_CHECKING:
     from onehull.evaluate import Report
@@ -26,44 +29,93 @@ class RunResult:
     steps: tuple[Kept, ...]
 
 
-def assemble(project: Project, *, force: bool = False) -> Kept:
+class Where(TypedDict, total=False):
+    """Options of every verb."""
+
+    data: str | Path | None
+    """Directory that the spec's paths are relative to. Default: the spec file's own."""
+    out: str | Path | None
+    """Directory for artifacts. Default: ``runs/NAME`` of the spec."""
+    console: Console | None
+    """Where progress is shown. Default: nowhere."""
+    force: bool
+    """Do it again even if nothing has changed."""
+
+
+AnySpec = Project | Spec | str | Path
+"""An open project, a spec, or the path of one."""
+
+
+def assemble(spec: AnySpec, **where: Unpack[Where]) -> Kept:
     """Joins events into samples, or reads ready-made tables: ``samples/``."""
-    with project.locked():
-        return ASSEMBLE.do(project, force=force)
+    return _do(ASSEMBLE, spec, where)
 
 
-def prepare(project: Project, *, force: bool = False) -> Kept:
+def prepare(spec: AnySpec, **where: Unpack[Where]) -> Kept:
     """Analyses features and writes TFRecord shards: ``records/``."""
-    with project.locked():
-        return PREPARE.do(project, force=force)
+    return _do(PREPARE, spec, where)
 
 
-def train(project: Project, *, force: bool = False) -> Kept:
+def train(spec: AnySpec, **where: Unpack[Where]) -> Kept:
     """Trains the model; validation chooses the epoch: ``training/``."""
-    with project.locked():
-        return TRAIN.do(project, force=force)
+    return _do(TRAIN, spec, where)
 
 
-def evaluate(project: Project, *, force: bool = False) -> Report:
-    """Reports on the test part: ``evaluation/report.html`` and ``report.json``."""
-    with project.locked():
-        EVALUATE.do(project, force=force)
-        return read_report(project)
+def evaluate(spec: AnySpec, *, baseline: Baseline = "none", **where: Unpack[Where]) -> Report:
+    """Reports on the test part: ``evaluation/report.html`` and ``report.json``.
+
+    Args:
+        spec: what is wanted.
+        baseline: ``single`` also trains one model a task and compares each task with it.
+        **where: see `Where`.
+    """
+    project = _open(spec, where, baseline)
+    _do(EVALUATE, project, where)
+    return read_report(project)
 
 
-def export(project: Project, *, force: bool = False) -> Bundle:
+def export(spec: AnySpec, **where: Unpack[Where]) -> Bundle:
     """Exports the next version of the bundle, unless the latest was made from the same model and settings."""
+    project = _open(spec, where)
     with project.locked():
-        return _export(project, force=force)
+        return _export(project, force=where.get("force", False))
 
 
-def run(project: Project, *, force: bool = False) -> RunResult:
-    """Does all of it; keeps what has not changed, and continues after an interruption."""
+def run(spec: AnySpec, *, baseline: Baseline = "none", **where: Unpack[Where]) -> RunResult:
+    """Does all of it; keeps what has not changed, and continues after an interruption.
+
+    Args:
+        spec: what is wanted.
+        baseline: ``single`` also trains one model a task and compares each task with it.
+        **where: see `Where`.
+
+    Raises:
+        SpecError: the spec has faults, or names files and columns that the data lack.
+        DataError: the data are not as the spec says.
+        ArtifactError: the output directory is in use, full or not writable.
+        ExportError: the exported forms of the model disagree.
+    """
+    project = _open(spec, where, baseline)
+    force = where.get("force", False)
     with project.locked():
         project.check_data()
         steps = tuple(step.do(project, force=force) for step in (ASSEMBLE, PREPARE, TRAIN, EVALUATE))
         bundle = _export(project, force=force)
         return RunResult(read_report(project), bundle, steps)
+
+
+def _open(spec: AnySpec, where: Where, baseline: Baseline = "none") -> Project:
+    if isinstance(spec, Project):
+        return spec
+    return Project.open(
+        spec, data=where.get("data"), out=where.get("out"), console=where.get("console"), baseline=baseline
+    )
+
+
+def _do(step: Step, spec: AnySpec, where: Where) -> Kept:
+    project = _open(spec, where)
+    with project.locked():
+        return step.do(project, force=where.get("force", False))
 
 
 def read_report(project: Project) -> Report:
