@@ -23,6 +23,10 @@ DUPLICATE_SHARE, LATE_SHARE, ORPHAN_SHARE, BROKEN_SHARE = 0.004, 0.003, 0.001, 0
 _LATE_S = 3 * 86400.0
 
 
+_IMPRESSION_OF = {"orphan": "lost"}
+"""Start of the impression's id, where it is not that of an impression in the log."""
+
+
 class Line(NamedTuple):
     """A line on its way: when it is delivered, what it says, and what it counts as."""
 
@@ -86,7 +90,7 @@ def _events(
     return [
         Line(
             second,
-            f'{{"event": "{event}", "id": "{event[0]}{row}", "impression": "{"lost" if kind == "orphan" else "i"}{row}", '
+            f'{{"event": "{event}", "id": "{event[0]}{row}", "impression": "{_IMPRESSION_OF.get(kind, "i")}{row}", '
             f'"time": "{time}"{more}}}',
             kind,
         )
@@ -102,8 +106,8 @@ def deliver(lines: Sequence[Line], until_s: float, random: np.random.Generator) 
     again = random.random(len(lines)) < DUPLICATE_SHARE
     broken = random.random(len(lines)) < BROKEN_SHARE
     delivered = [line._replace(second=line.second + delay) for line, delay in zip(lines, delays, strict=True)]
-    delivered += [Line(lines[i].second + 60.0, lines[i].text, "duplicate") for i in np.flatnonzero(again)]
-    delivered += [Line(lines[i].second, _break(lines[i].text, int(i)), "broken") for i in np.flatnonzero(broken)]
+    delivered += [Line(lines[i].second + 60.0, lines[i].text, "duplicate") for i in np.flatnonzero(again).tolist()]
+    delivered += [Line(lines[i].second, _break(lines[i].text, i), "broken") for i in np.flatnonzero(broken).tolist()]
     return sorted(line for line in delivered if line.second < until_s)
 
 
