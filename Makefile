@@ -15,7 +15,7 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constrai
 SERVE ?= 1
 export MPLBACKEND ?= agg
 
-.PHONY: help install demo test test-slow lint format docs lock schema clean
+.PHONY: help install demo test test-slow lint format docs lock reference clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z%-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -62,8 +62,8 @@ bench-%: $(DEV) ## Run one benchmark: make bench-NAME [PROFILE=full].
 docs: $(DEV) ## Build the documentation into site/.
 	@$(BIN)/mkdocs build --strict --quiet && echo "Documentation: site/index.html"
 
-schema: $(CORE) ## Write spec.schema.json, which editors read.
-	@$(BIN)/onehull schema > spec.schema.json
+reference: $(CORE) ## Write what is generated from the code: spec.schema.json and two pages of docs/reference.
+	@$(BIN)/python scripts/reference.py
 
 lock: $(DEV) ## Resolve constraints.txt anew.
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url --no-annotate --no-header --upgrade pyproject.toml --output-file constraints.txt
