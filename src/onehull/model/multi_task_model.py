@@ -1,0 +1,273 @@
+"""`keras.Model` with missing labels and task balancing; everything else is Keras."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from onehull.balance import Stats, balancer_config, get_balancer
+from onehull.model.backend import require_tensorflow
+from onehull.model.balancing import Balancing
+from onehull.model.costs import costs_lines, output_tensors, parameter_costs
+from onehull.model.coverage import coverage_config
+from onehull.model.gram_step import GramStep
+from onehull.model.normalizer import check_normalizer
+from onehull.model.objective import Objective, by_task
+from onehull.model.sharing import Sharing, find_sharing
+from onehull.model.task_metrics import TaskMetrics
+
+
+@keras.saving.register_keras_serializable(package="onehull")
+class MultiTaskModel(keras.Model):
+    """A functional Keras model with one named output a task.
+
+    It is built, compiled, trained, evaluated and saved as any functional model. What it adds:
+
+    - Labels may be missing: NaN, or a sentinel given to ``compile(missing=-1)``. A row without a label of a task
+      adds nothing to that task's loss, gradient or metrics; a batch without any gives a loss of 0 and a zero gradient.
+    - ``compile(balancer="pcgrad")`` weighs the tasks while training, see `onehull.balance`. A balancer that needs the
+      task gradients takes them at the representation that the tasks share, which is found from the graph.
+    - ``summary()`` also tells what sharing saves.
+
+    With all labels present and no balancer, losses, gradients and metrics are those of `keras.Model`. The history
+    holds ``loss`` (the weighted objective), ``TASK_loss`` (mean over labelled rows, not weighted), and with a balancer
+    ``TASK_weight``.
+
+    Args:
+        inputs: symbolic inputs, as for `keras.Model`.
+        outputs: symbolic outputs; a dict names the tasks, otherwise the output layers' names do.
+        name: name of the model.
+        **kwargs: as for `keras.Model`.
+    """
+
+    _objective: Objective | None = None
+    _balancing: Balancing | None = None
+    _sharing: Sharing | None = None
+    _task_metrics: TaskMetrics | None = None
+
+    # The signature is that of Keras' Functional: Keras compares them to decide whether it can save the graph.
+    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
+        require_tensorflow()
+        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+        return tuple(output_tensors(self))
+
+    def compile(  # noqa: D417  Keras documents its own arguments
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: Any = "auto",
+        auto_scale_loss: bool = True,
+        *,
+        balancer: Any = None,
+        missing: float | Mapping[str, float] | None = None,
+        normalizer: str = "coverage",
+        coverage: Mapping[str, float] | None = None,
+    ) -> None:
+        """Configures training as Keras does.
+
+        Args:
+            balancer: a `onehull.balance.Balancer`, the name of one, or None for the weighted sum.
+            missing: value that stands for a missing label, for all tasks or by task. NaN always does.
+            normalizer: what a task's summed loss is divided by, see `onehull.model.normalizer`. A Loss object with
+                ``reduction="sum"`` or ``"mean_with_sample_weight"`` keeps its own.
+            coverage: share of labelled rows of each task, where it is known; otherwise it is followed in training.
+
+        Raises:
+            ValueError: a name is not that of an output, or an option is not known.
+        """
+        check_normalizer(normalizer)
+        super().compile(
+            optimizer=optimizer,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss,
+        )
+        method = get_balancer(balancer)
+        names = self.task_names
+        losses = {task: value for task, value in _losses(loss, names).items() if value is not None}
+        sentinels = _sentinels(missing, names)
+        self.loss = loss
+        self._objective = Objective(losses, _weights(loss_weights, names), sentinels, normalizer, coverage)
+        self._task_metrics = _task_metrics(metrics, weighted_metrics, names, sentinels)
+        self._balancing = Balancing(method, tuple(losses)) if method is not None else None
+        self._sharing = None
+        if method is not None and method.needs == "gram":
+            outputs = output_tensors(self)
+            self._sharing = find_sharing(self.input, {task: outputs[task] for task in losses}, self.output)
+        self._user_compile = {
+            "loss": loss, "loss_weights": loss_weights, "metrics": metrics, "weighted_metrics": weighted_metrics,
+            "balancer": balancer_config(method), "missing": missing, "normalizer": normalizer,
+            "coverage": coverage_config(coverage),
+        }  # fmt: skip
+
+    @property
+    def metrics(self) -> list[Any]:
+        """Loss, task losses, task weights and compiled metrics, in this order."""
+        own: list[Any] = []
+        if self._objective is not None:
+            own.extend(self._objective.trackers.values())
+        if self._balancing is not None:
+            own.extend(self._balancing.trackers)
+        if self._task_metrics is not None:
+            own.append(self._task_metrics)
+        return [*super().metrics, *own]
+
+    @property
+    def training_state(self) -> dict[str, Any]:
+        """Variables beside the weights and the optimizer that training continues from, by name."""
+        state: dict[str, Any] = {}
+        if self._objective is not None:
+            state.update(self._objective.coverage.variables)
+        if self._balancing is not None:
+            state.update(self._balancing.variables)
+        return state
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """The weighted sum of the task losses, and the regularisation losses."""
+        del x
+        losses_T, active_T = self._task_losses(y, y_pred, sample_weight, training=training)
+        if training and self._balancing is not None and self._balancing.balancer.needs == "losses":
+            stats = Stats(tf.stop_gradient(losses_T), active_T, None, self._step)
+            losses_T *= self._balancing.weigh(stats)
+        penalties = [tf.reduce_sum(tf.cast(penalty, tf.float32)) for penalty in self.losses]
+        return tf.add_n([tf.reduce_sum(losses_T), *penalties])
+
+    def mean_losses(self, labels: Mapping[str, Any], predictions: Mapping[str, Any]) -> dict[str, float | None]:
+        """Mean loss of each task over the labelled rows of whole arrays; None where there is no label."""
+        return self._require_objective().mean_losses(labels, predictions)
+
+    @property
+    def task_weights(self) -> dict[str, float]:
+        """The static weight of every task that has a loss."""
+        return dict(self._require_objective().weights)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One step of training; the usual one unless a balancer needs the gradients of shared layers."""
+        if self._sharing is None or not self.trainable_variables:
+            return super().train_step(data)
+        return self._gram_step(self._sharing, data)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """Updates the compiled metrics on labelled rows, and returns everything for the log."""
+        del x
+        if self._task_metrics is not None:
+            names = self.task_names
+            self._task_metrics.update_state(
+                by_task(y, names, "labels"), by_task(y_pred, names, "outputs"), _row_weights(sample_weight, names)
+            )
+        return self.get_metrics_result()
+
+    def summary(self, *args: Any, print_fn: Callable[..., Any] | None = None, **kwargs: Any) -> None:
+        """Prints Keras' summary, then what sharing saves."""
+        super().summary(*args, print_fn=print_fn, **kwargs)
+        text = "\n".join(costs_lines(parameter_costs(self)))
+        if print_fn is None:
+            sys.stdout.write(f"{text}\n")
+        else:
+            print_fn(text)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Everything that `compile` was given, for saving."""
+        config = super().get_compile_config()
+        if not config:
+            return {}
+        own = {key: keras.saving.serialize_keras_object(value) for key, value in self._user_compile.items()}
+        return {**config, **own}
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a loaded model as it was."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    @property
+    def _step(self) -> tf.Tensor:
+        return tf.cast(self.optimizer.iterations, tf.int64)
+
+    def _require_objective(self) -> Objective:
+        if self._objective is None:
+            raise ValueError("The model must be compiled with a loss first: model.compile(loss={...}).")
+        return self._objective
+
+    def _task_losses(self, y: Any, y_pred: Any, sample_weight: Any, *, training: bool) -> tuple[Any, Any]:
+        objective, names = self._require_objective(), self.task_names
+        labels = by_task(y, names, "labels")
+        absent = [task for task in objective.tasks if task not in labels]
+        if absent:
+            raise ValueError(f"labels must hold every task with a loss. Missing: {absent}. Received: {list(labels)}.")
+        predictions = by_task(y_pred, names, "outputs")
+        return objective(labels, predictions, _row_weights(sample_weight, names), training=training)
+
+    def _gram_step(self, sharing: Sharing, data: Any) -> dict[str, Any]:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        variables = self.trainable_variables
+        scale = tf.cast(self.optimizer.scale_loss(tf.ones(())), tf.float32)
+        step = GramStep(sharing, variables, scale)
+        forward = step.forward(x, lambda y_pred: self._task_losses(y, y_pred, sample_weight, training=True))
+        balancing = self._balancing
+        assert balancing is not None  # noqa: S101  for the type checker: sharing is only sought for a balancer
+        gradients, _ = forward.gradients(balancing.weigh, self._step)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        total = tf.reduce_sum(forward.losses_T) + forward.penalty
+        rows = tf.shape(next(leaf for leaf in keras.tree.flatten(x) if leaf is not None))[0]
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(total, sample_weight=rows)
+        return self.compute_metrics(x, y, forward.outputs, sample_weight=sample_weight)
+
+
+def _losses(loss: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """The loss of each output; one loss for all where only one is given."""
+    if isinstance(loss, (Mapping, list, tuple)):
+        return by_task(loss, names, "loss")
+    return dict.fromkeys(names, loss)
+
+
+def _weights(loss_weights: Any, names: tuple[str, ...]) -> dict[str, float]:
+    return by_task(loss_weights, names, "loss_weights") if loss_weights is not None else {}
+
+
+def _row_weights(sample_weight: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """The sample weights of each task; one array holds for all tasks."""
+    if isinstance(sample_weight, (Mapping, list, tuple)):
+        return by_task(sample_weight, names, "sample_weight")
+    return dict.fromkeys(names, sample_weight)
+
+
+def _sentinels(missing: Any, names: tuple[str, ...]) -> dict[str, float | None]:
+    if isinstance(missing, Mapping):
+        return {name: by_task(missing, names, "missing").get(name) for name in names}
+    return dict.fromkeys(names, missing)
+
+
+def _task_metrics(
+    metrics: Any, weighted: Any, names: tuple[str, ...], sentinels: Mapping[str, float | None]
+) -> TaskMetrics | None:
+    if metrics is None and weighted is None:
+        return None
+    plain, with_weights = (_metric_lists(group, names) for group in (metrics, weighted))
+    return TaskMetrics(plain, with_weights, sentinels, prefixed=len(names) > 1)
+
+
+def _metric_lists(metrics: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    if metrics is None:
+        return {}
+    if len(names) == 1 and not isinstance(metrics, Mapping):
+        return {names[0]: metrics}
+    return by_task(metrics, names, "metrics")

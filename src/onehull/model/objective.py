@@ -1,0 +1,139 @@
+"""The losses of all tasks over the rows that have labels.
+
+Shapes: ``B`` batch, ``T`` tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from onehull.model.coverage import Coverage
+from onehull.model.labels import read_labels, row_weights
+from onehull.model.normalizer import denominator, from_reduction
+from onehull.model.row_loss import RowLoss
+
+
+class TaskLosses(NamedTuple):
+    """Losses of one batch.
+
+    Attributes:
+        losses_T: normalised and multiplied by the static weights; exactly 0, with zero gradient, without labels.
+        active_T: bool, tasks with at least one label.
+    """
+
+    losses_T: tf.Tensor
+    active_T: tf.Tensor
+
+
+class Objective:
+    """One masked loss a task.
+
+    Args:
+        losses: the loss of each task, in the order of the tasks.
+        weights: static weight of each task.
+        missing: value of each task that stands for a missing label; None for NaN only.
+        normalizer: what a summed loss is divided by, see `onehull.model.normalizer`.
+        coverage: known shares of labelled rows.
+    """
+
+    def __init__(
+        self,
+        losses: Mapping[str, Any],
+        weights: Mapping[str, float],
+        missing: Mapping[str, float | None],
+        normalizer: str,
+        coverage: Mapping[str, float] | None,
+    ) -> None:
+        self.tasks: tuple[str, ...] = tuple(losses)
+        self.weights = {task: float(weights.get(task, 1.0)) for task in self.tasks}
+        self.missing = dict(missing)
+        self.coverage = Coverage(self.tasks, coverage)
+        self._row_losses = {task: RowLoss(task, loss) for task, loss in losses.items()}
+        self._normalizers = {
+            task: from_reduction(loss.reduction, normalizer) for task, loss in self._row_losses.items()
+        }
+        self.trackers = {task: keras.metrics.Mean(name=f"{task}_loss") for task in self.tasks}
+        """Mean loss over labelled rows since the last reset, not weighted by the task's weight."""
+
+    def __call__(
+        self,
+        labels: Mapping[str, Any],
+        predictions: Mapping[str, tf.Tensor],
+        sample_weight: Mapping[str, Any],
+        *,
+        training: bool,
+    ) -> TaskLosses:
+        """Computes the losses of a batch, and adds them to the trackers.
+
+        Args:
+            labels: labels of each task, see `read_labels`.
+            predictions: outputs of each task.
+            sample_weight: row weights of each task, or None.
+            training: whether the moving coverage takes the batch in.
+        """
+        sums = [self._summed(task, labels[task], predictions[task], sample_weight.get(task)) for task in self.tasks]
+        labels_T = tf.stack([s.labels for s in sums])
+        rows = sums[0].rows
+        share_T = self.coverage.share(labels_T, rows, training=training)
+        losses = []
+        for index, (task, part) in enumerate(zip(self.tasks, sums, strict=True)):
+            below = denominator(
+                self._normalizers[task], rows=rows, labels=part.labels, weights=part.weights, share=share_T[index]
+            )
+            losses.append(self.weights[task] * part.total / tf.where(below > 0, below, 1.0))
+            self.trackers[task].update_state(_quotient(part.total, part.labels), sample_weight=part.labels)
+        return TaskLosses(tf.stack(losses), labels_T > 0)
+
+    def mean_losses(self, labels: Mapping[str, Any], predictions: Mapping[str, Any]) -> dict[str, float | None]:
+        """Mean loss over the labelled rows of whole arrays, without weights; None where a task has no label."""
+        means: dict[str, float | None] = {}
+        for task in self.tasks:
+            part = self._summed(task, labels[task], tf.convert_to_tensor(predictions[task]), None)
+            means[task] = float(part.total / part.labels) if part.labels > 0 else None
+        return means
+
+    def _summed(self, task: str, labels: Any, predictions: tf.Tensor, sample_weight: Any) -> _Sums:
+        read = read_labels(labels, predictions, self.missing.get(task))
+        losses_B = self._row_losses[task](read.values, predictions)
+        weights_B = row_weights(sample_weight, read.present_B)
+        # The value is selected, not multiplied: a row without a label may have any prediction.
+        total = tf.reduce_sum(tf.where(read.present_B, losses_B, 0.0) * weights_B)
+        present = tf.cast(read.present_B, tf.float32)
+        return _Sums(total, tf.reduce_sum(present), tf.reduce_sum(weights_B), tf.cast(tf.shape(present)[0], tf.float32))
+
+
+class _Sums(NamedTuple):
+    """Sums over one batch: weighted losses, labelled rows, their weights, all rows."""
+
+    total: tf.Tensor
+    labels: tf.Tensor
+    weights: tf.Tensor
+    rows: tf.Tensor
+
+
+def _quotient(numerator: tf.Tensor, denominator: tf.Tensor) -> tf.Tensor:
+    return numerator / tf.maximum(denominator, 1.0)
+
+
+def by_task(structure: Any, names: Sequence[str], what: str) -> dict[str, Any]:
+    """A dict from what Keras users write: a dict, a list in the order of the outputs, or one value for one output.
+
+    Raises:
+        ValueError: names or their number do not fit the outputs.
+    """
+    if isinstance(structure, Mapping):
+        unknown = [name for name in structure if name not in names]
+        if unknown:
+            raise ValueError(f"{what} must name outputs of the model. Received {unknown}. Known: {list(names)}.")
+        return dict(structure)
+    if isinstance(structure, (list, tuple)) and len(structure) == len(names):
+        return dict(zip(names, structure, strict=True))
+    if len(names) == 1:
+        return {names[0]: structure}
+    raise ValueError(
+        f"{what} must be a dict by output, or one value for each of the outputs {list(names)}. Received {structure!r}."
+    )
