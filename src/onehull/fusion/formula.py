@@ -13,7 +13,7 @@ import numpy as np
 from onehull.errors import DataError, Fault, SpecError, suggest
 from onehull.fusion.arithmetic import Array, Namespace, apply_function, apply_operator, clamp
 from onehull.fusion.parser import MAX_LENGTH, PLACE, Parser
-from onehull.fusion.tree import Binary, Call, Negate, Node, Number, TaskScore, tasks_in, to_text
+from onehull.fusion.tree import Binary, Call, Negate, Node, Number, TaskScore, children, tasks_in, to_text
 
 
 @dataclass(frozen=True)
@@ -140,17 +140,17 @@ def _refusal(rule: str, value: object, remedy: str = "") -> SpecError:
 
 
 def _value(node: Node, scores: Mapping[str, Array], xp: Namespace) -> Array:
-    match node:
-        case Number(value):
-            return clamp(xp.asarray(value, dtype="float64"), xp)
-        case TaskScore(name):
-            return clamp(xp.asarray(scores[name], dtype="float64"), xp)
-        case Negate(operand):
-            return -_value(operand, scores, xp)
-        case Binary(operator, left, right):
-            return apply_operator(operator, _value(left, scores, xp), _value(right, scores, xp), xp)
-        case Call(function, arguments):
-            return apply_function(function, [_value(a, scores, xp) for a in arguments], xp)
+    # No match statement: AutoGraph, which reads this inside a tf.function, does not know it and would warn.
+    if isinstance(node, Number):
+        return clamp(xp.asarray(node.value, dtype="float64"), xp)
+    if isinstance(node, TaskScore):
+        return clamp(xp.asarray(scores[node.name], dtype="float64"), xp)
+    operands = [_value(child, scores, xp) for child in children(node)]
+    if isinstance(node, Binary):
+        return apply_operator(node.operator, operands[0], operands[1], xp)
+    if isinstance(node, Call):
+        return apply_function(node.function, operands, xp)
+    return -operands[0]
 
 
 def _numbered(change: Callable[[str, float], float]) -> Callable[[str, float], float]:

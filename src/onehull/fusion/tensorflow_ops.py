@@ -16,8 +16,13 @@ def tensorflow_ops() -> Any:
     """
     # import_module, because a formula needs no framework: only a caller who is inside TensorFlow comes here.
     tf = import_module("tensorflow")
+
+    def asarray(x: Any, dtype: str) -> Any:
+        # tf.cast would take a Python number through float32.
+        return tf.cast(x, dtype) if tf.is_tensor(x) else tf.constant(x, dtype)
+
     return SimpleNamespace(
-        asarray=tf.cast,
+        asarray=asarray,
         exp=tf.math.exp,
         floor=tf.math.floor,
         log=tf.math.log,

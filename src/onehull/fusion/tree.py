@@ -61,15 +61,12 @@ Node = Number | TaskScore | Negate | Binary | Call
 
 def children(node: Node) -> tuple[Node, ...]:
     """Direct subexpressions, in the order of the text."""
-    match node:
-        case Negate(operand):
-            return (operand,)
-        case Binary(_, left, right):
-            return (left, right)
-        case Call(_, arguments):
-            return arguments
-        case _:
-            return ()
+    # No match statement: AutoGraph reads this too, inside a tf.function, and does not know it.
+    if isinstance(node, Negate):
+        return (node.operand,)
+    if isinstance(node, Binary):
+        return (node.left, node.right)
+    return node.arguments if isinstance(node, Call) else ()
 
 
 def walk(node: Node) -> Iterator[tuple[Node, int]]:
