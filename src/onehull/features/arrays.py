@@ -1,0 +1,246 @@
+"""The transform in NumPy, without TensorFlow: what the ranker encodes with.
+
+It computes what the graph computes (`onehull.features.layers`): ids exactly, numbers to the last bits of float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import polars as pl
+from siphash24 import siphash24
+
+from onehull.errors import DataError
+from onehull.features import values
+from onehull.features.transform import (
+    MAX_Z,
+    BucketsTransform,
+    FeatureTransform,
+    HashTransform,
+    MomentsTransform,
+    Transform,
+    VectorTransform,
+    VocabularyTransform,
+)
+from onehull.features.values import Column
+from onehull.spec.inputs import FIRST_ID, MISSING_ID, UNSEEN_ID
+from onehull.spec.samples import feature_column
+
+Arrays = dict[str, np.ndarray]
+
+
+class Counts(NamedTuple):
+    """What monitors count of one feature in one call."""
+
+    rows: int
+    missing: int
+    """Rows without a value."""
+    ids: int
+    """Ids that are there; 0 for dense features."""
+    unseen: int
+    """Ids among them that training did not see."""
+
+
+class ArrayTransform:
+    """Raw values → encoded inputs.
+
+    Args:
+        transform: what analysis found.
+    """
+
+    def __init__(self, transform: Transform) -> None:
+        self.inputs = transform.inputs
+        self._encoders = {name: _encoder(name, feature) for name, feature in transform.features.items()}
+
+    def encode(self, rows: Mapping[str, Column], count: int) -> Arrays:
+        """Encodes some rows.
+
+        Args:
+            rows: by feature, `count` raw values: text, numbers, lists, vectors; None and NaN are missing, and so is
+                a whole feature that is absent. Ids may be text or numbers (`onehull.spec.samples.id_text`).
+            count: number of rows.
+
+        Returns:
+            By feature, the arrays that `ModelInput` describes.
+
+        Raises:
+            DataError: a value is of another kind than its feature.
+        """
+        return {name: encoder(_column(rows, name, count)).values for name, encoder in self._encoders.items()}
+
+    def encode_counted(self, rows: Mapping[str, Column], count: int) -> tuple[Arrays, dict[str, Counts]]:
+        """Like `encode`, and says of each feature how much was missing and unseen."""
+        encoded = {name: encoder(_column(rows, name, count)) for name, encoder in self._encoders.items()}
+        return (
+            {name: result.values for name, result in encoded.items()},
+            {name: _counts(result, by_vocabulary=self._encoders[name].unseen) for name, result in encoded.items()},
+        )
+
+    def encode_frame(self, frame: pl.DataFrame) -> Arrays:
+        """Encodes rows of a table with columns ``x.FEATURE``; an absent column is missing."""
+        columns = {name: frame[column] for name in self._encoders if (column := feature_column(name)) in frame.columns}
+        return self.encode(columns, len(frame))
+
+
+class _Encoded(NamedTuple):
+    values: np.ndarray
+    missing: int
+
+
+class _Encoder(Protocol):
+    unseen: bool
+    """Whether an id can be unseen."""
+
+    def __call__(self, column: Column) -> _Encoded: ...
+
+
+class _Vocabulary(dict[str | None, int]):
+    """Places of ids; missing ones included."""
+
+    def __init__(self, known: Sequence[str]) -> None:
+        super().__init__(zip(known, range(FIRST_ID, FIRST_ID + len(known)), strict=True))
+        self[None] = self[""] = MISSING_ID
+
+    def __missing__(self, text: str | None) -> int:
+        return UNSEEN_ID
+
+
+class _Buckets:
+    """SipHash-2-4 buckets, as `tf.strings.to_hash_bucket_strong` numbers them."""
+
+    def __init__(self, buckets: int, key: tuple[int, int]) -> None:
+        self._buckets = buckets
+        self._key = b"".join(part.to_bytes(8, "little") for part in key)
+
+    def __getitem__(self, text: str | None) -> int:
+        if not text:
+            return MISSING_ID
+        digest = siphash24(text.encode("utf-8", "surrogatepass"), key=self._key).digest()
+        return 1 + int.from_bytes(digest, "little") % self._buckets
+
+
+class _Ids:
+    """One id a row → int32 ``(B,)``."""
+
+    def __init__(self, feature: VocabularyTransform | HashTransform) -> None:
+        self.unseen = isinstance(feature, VocabularyTransform)
+        self._place = _places(feature)
+
+    def __call__(self, column: Column) -> _Encoded:
+        ids_B = np.array([*map(self._place, values.id_texts(column))], np.int32)
+        return _Encoded(ids_B, _zeros(ids_B))
+
+
+class _Bags:
+    """A list of ids a row → int32 ``(B, N)``."""
+
+    def __init__(self, feature: VocabularyTransform | HashTransform, length: int, separator: str | None) -> None:
+        self.unseen = isinstance(feature, VocabularyTransform)
+        self._place = _places(feature)
+        self._length, self._separator = length, separator
+
+    def __call__(self, column: Column) -> _Encoded:
+        bags = [ids[: self._length] for ids in values.id_lists(column, self._separator)]
+        lengths_B = np.fromiter(map(len, bags), np.int64, len(bags))
+        ids_BN = np.full((len(bags), self._length), MISSING_ID, np.int32)
+        # Row by row, the mask selects exactly the places that the flat list of ids fills.
+        filled_BN = np.arange(self._length) < lengths_B[:, None]
+        ids_BN[filled_BN] = [*map(self._place, chain.from_iterable(bags))]
+        return _Encoded(ids_BN, _zeros(lengths_B))
+
+
+class _Standardized:
+    """A number a row → float32 ``(B, 1)`` or ``(B, 2)``; computed in float64, as in the graph."""
+
+    unseen = False
+
+    def __init__(self, name: str, feature: MomentsTransform) -> None:
+        self._name, self._mean, self._log1p = name, feature.mean, feature.log1p
+        self._scale = 1.0 / feature.std if feature.std > 0 else 0.0
+        self._width = 2 if feature.has_missing else 1
+
+    def __call__(self, column: Column) -> _Encoded:
+        number_B = values.numbers(column, self._name)
+        finite_B = np.isfinite(number_B)
+        value_B = np.where(finite_B, number_B, 0.0).astype(np.float64)
+        if self._log1p:
+            value_B = np.sign(value_B) * np.log1p(np.abs(value_B))
+        z_B = np.clip((value_B - self._mean) * self._scale, -MAX_Z, MAX_Z)
+        encoded = np.empty((len(number_B), self._width), np.float32)
+        encoded[:, 0] = np.where(finite_B, z_B, 0.0)
+        if self._width == 2:
+            encoded[:, 1] = ~finite_B
+        return _Encoded(encoded, _zeros(finite_B))
+
+
+class _Quantiles:
+    """A number a row → int32 ``(B,)``."""
+
+    unseen = False
+
+    def __init__(self, name: str, feature: BucketsTransform) -> None:
+        self._name = name
+        self._boundaries = np.array(feature.boundaries, np.float32)
+
+    def __call__(self, column: Column) -> _Encoded:
+        number_B = values.numbers(column, self._name)
+        finite_B = np.isfinite(number_B)
+        bucket_B = np.searchsorted(self._boundaries, number_B, side="right")
+        return _Encoded(np.where(finite_B, 1 + bucket_B, MISSING_ID).astype(np.int32), _zeros(finite_B))
+
+
+class _Vectors:
+    """A vector a row → float32 ``(B, size)``."""
+
+    unseen = False
+
+    def __init__(self, name: str, feature: VectorTransform) -> None:
+        self._name, self._size = name, feature.size
+
+    def __call__(self, column: Column) -> _Encoded:
+        vectors_BS = values.vectors(column, self._size, self._name)
+        whole_B = np.isfinite(vectors_BS).all(axis=1)
+        vectors_BS[~whole_B] = 0.0
+        return _Encoded(vectors_BS, _zeros(whole_B))
+
+
+def _encoder(name: str, feature: FeatureTransform) -> _Encoder:
+    if isinstance(feature, MomentsTransform):
+        return _Standardized(name, feature)
+    if isinstance(feature, BucketsTransform):
+        return _Quantiles(name, feature)
+    if isinstance(feature, VectorTransform):
+        return _Vectors(name, feature)
+    if feature.bag is None:
+        return _Ids(feature)
+    return _Bags(feature, feature.bag.length, feature.bag.separator)
+
+
+def _places(feature: VocabularyTransform | HashTransform) -> Callable[[str | None], int]:
+    if isinstance(feature, HashTransform):
+        return _Buckets(feature.buckets, feature.key).__getitem__
+    return _Vocabulary(feature.values).__getitem__
+
+
+def _column(rows: Mapping[str, Column], name: str, count: int) -> Column:
+    column = rows.get(name)
+    if column is None:
+        return [None] * count
+    if len(column) != count:
+        raise DataError(f"feature {name!r} must hold {count} values, one a row. Received {len(column)}.")
+    return column
+
+
+def _zeros(array: np.ndarray) -> int:
+    return array.size - int(np.count_nonzero(array))
+
+
+def _counts(result: _Encoded, *, by_vocabulary: bool) -> Counts:
+    rows = len(result.values)
+    if result.values.dtype != np.int32:
+        return Counts(rows, result.missing, 0, 0)
+    unseen = int(np.count_nonzero(result.values == UNSEEN_ID)) if by_vocabulary else 0
+    return Counts(rows, result.missing, int(np.count_nonzero(result.values)), unseen)
