@@ -1,0 +1,169 @@
+"""The event log that the service appends to, in the schema that assembly reads: the loop closes here.
+
+Two files a day (UTC): ``impressions-DATE.jsonl`` for what was served, ``feedback-DATE.jsonl`` for what came of it;
+name them in a spec as ``impressions-*.jsonl`` and ``feedback-*.jsonl``.
+
+- One writer: a lock file keeps a second service out of the directory, and a lock orders the threads of this one.
+- Lines are whole: a write that fails half-way (a full disk) is cut off again, and so is, at the start, a last line
+  that a power cut left without its end.
+- Feedback is on the disk (fsync) before the client hears 202. Impressions are handed to the operating system and
+  reach the disk with the next feedback, at the end of the day and at the end of the service: a crash of the service
+  loses none, a power cut may lose the latest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from onehull.errors import ArtifactError
+from onehull.serve.context import POSITION
+from onehull.serve.requests import FeedbackEvent, RankRequest
+from onehull.serve.response import RankResponse
+from onehull.spec.events import IMPRESSION
+
+_NEW_FILE = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+
+
+class EventLog:
+    """Appends impressions and feedback to a directory.
+
+    Args:
+        directory: made when it is missing.
+
+    Raises:
+        ArtifactError: the directory cannot be written, or another service writes to it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._lock = threading.Lock()
+        self._files: dict[str, tuple[str, int]] = {}
+        self._owner = FileLock(directory / ".writer.lock", timeout=0)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._owner.acquire()
+            for path in directory.glob("*.jsonl"):
+                _cut_torn_line(path)
+        except Timeout as error:
+            remedy = "Stop it, or give this one another directory."
+            raise ArtifactError(f"{directory} is written to by another ranking service. {remedy}") from error
+        except OSError as error:
+            raise ArtifactError(f"{directory}: events cannot be written: {error}") from error
+
+    def impressions(self, request: RankRequest, response: RankResponse, now: datetime | None = None) -> None:
+        """Appends what was served.
+
+        Raises:
+            OSError: the disk is full or gone; nothing of these lines is in the log.
+        """
+        moment = now or datetime.now(UTC)
+        version = f"{response.model['name']}/{response.model['version']}"
+        lines = [
+            {
+                "event": IMPRESSION,
+                "id": item.impression,
+                "time": _iso(moment),
+                "user": request.user,
+                "item": item.id,
+                "context": {POSITION: item.rank, **request.context},
+                "request": response.request,
+                "model": version,
+                "score": item.score,
+            }
+            for item in response.items
+            if item.impression is not None
+        ]
+        self._append("impressions", moment, lines, durable=False)
+
+    def feedback(self, events: Iterable[FeedbackEvent], now: datetime | None = None) -> None:
+        """Appends feedback and waits until it is on the disk.
+
+        Raises:
+            OSError: the disk is full or gone; nothing of these events is in the log.
+        """
+        moment = now or datetime.now(UTC)
+        lines = []
+        for event in events:
+            line = {**event.model_dump(exclude_none=True), "time": _iso(event.time or moment)}
+            lines.append(line)
+        self._append("feedback", moment, lines, durable=True)
+
+    def close(self) -> None:
+        """Flushes and closes; the directory is free for another service."""
+        with self._lock:
+            for stream in list(self._files):
+                self._release(stream)
+        self._owner.release()
+
+    def _append(self, stream: str, now: datetime, lines: list[Mapping[str, Any]], *, durable: bool) -> None:
+        if not lines:
+            return
+        data = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines)
+        with self._lock:
+            file = self._open(stream, f"{now:%Y-%m-%d}")
+            _write_whole(file, data.encode("utf-8"))
+            if durable:
+                for _, other in self._files.values():
+                    os.fsync(other)
+
+    def _open(self, stream: str, day: str) -> int:
+        """Descriptor of the day's file; the file of the day before is flushed and closed."""
+        current = self._files.get(stream)
+        if current is not None and current[0] == day:
+            return current[1]
+        if current is not None:
+            self._release(stream)
+        file = os.open(self.directory / f"{stream}-{day}.jsonl", _NEW_FILE, 0o644)
+        self._files[stream] = (day, file)
+        return file
+
+    def _release(self, stream: str) -> None:
+        _, file = self._files.pop(stream)
+        with suppress(OSError):
+            os.fsync(file)
+        os.close(file)
+
+
+def _write_whole(file: int, data: bytes) -> None:
+    """Writes all of it, or leaves the file as it was."""
+    start = os.fstat(file).st_size
+    written = 0
+    try:
+        while written < len(data):
+            written += os.write(file, data[written:])
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(file, start)
+        raise
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Removes a last line without an end: it was never acknowledged."""
+    content = path.read_bytes()[-1:]
+    if content in {b"", b"\n"}:
+        return
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        block = 1 << 16
+        while size > 0:
+            begin = max(0, size - block)
+            file.seek(begin)
+            end = file.read(size - begin).rfind(b"\n")
+            if end >= 0:
+                file.truncate(begin + end + 1)
+                return
+            size = begin
+        file.truncate(0)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
