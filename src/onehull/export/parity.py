@@ -13,10 +13,11 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from onehull.errors import ExportError
-from onehull.export.examples import raw_tensors, serialize_examples
+from onehull.export.examples import serialize_examples
 from onehull.export.scoring import FUSED, encoded_scorer
 from onehull.features import ArrayTransform, Transform
 from onehull.features.graph import transform_model
+from onehull.features.tensors import raw_tensors
 from onehull.spec.bundle import Parity
 
 TOLERANCE = 1e-4

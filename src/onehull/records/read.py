@@ -116,7 +116,7 @@ def _from_memory(
     def one_pass(epoch: Any) -> tf.data.Dataset:
         def gather(indices: Any) -> Arrays:
             if shuffle:
-                key = tf.stack([tf.cast(seed, tf.int64), epoch, tf.constant(0, tf.int64)])
+                key = tf.stack([tf.constant(seed, tf.int64), epoch])
                 indices = tf.random.experimental.index_shuffle(indices, tf.cast(key, tf.int32), rows - 1)
             return {name: tf.gather(values, indices) for name, values in arrays.items()}
 
@@ -141,9 +141,7 @@ def _from_disk(
         if not shuffle:
             return names.flat_map(tf.data.TFRecordDataset).batch(batch_size)
         key = seed * 1_000_003 + epoch
-        rows = names.shuffle(len(files), seed=key).interleave(
-            tf.data.TFRecordDataset, cycle_length=_CYCLE_SHARDS, deterministic=True
-        )
+        rows = names.shuffle(len(files), seed=key).interleave(tf.data.TFRecordDataset, cycle_length=_CYCLE_SHARDS)
         return rows.shuffle(_BUFFER_ROWS, seed=key + 1).batch(batch_size)
 
     features = _features(manifest)

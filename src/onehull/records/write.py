@@ -12,7 +12,8 @@ import polars as pl
 import tensorflow as tf
 
 from onehull.errors import ArtifactError
-from onehull.features.graph import raw_tensors, transform_model
+from onehull.features.graph import transform_model
+from onehull.features.tensors import raw_tensors
 from onehull.features.transform import Transform
 from onehull.records.example import Column, ExampleEncoder, id_bytes
 from onehull.records.manifest import LABEL_PREFIX, MANIFEST, LabelStatistics, RecordsManifest, Shard, file_sha256

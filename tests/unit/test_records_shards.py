@@ -1,0 +1,194 @@
+"""Shards: what is written is read back in order, shuffled epochs are permutations, damage is refused by name."""
+
+import json
+import resource
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from onehull.errors import ArtifactError
+from onehull.features import analyze
+from onehull.records import read_manifest, read_records, verify_records, write_records
+from onehull.records.read import epochs_stream
+from onehull.spec.features import CategoricalFeature, ListFeature, NumericFeature, VectorFeature
+
+FEATURES = {
+    "user": CategoricalFeature(kind="categorical", min_count=1),
+    "age": NumericFeature(kind="numeric"),
+    "tags": ListFeature(kind="list", min_count=1, max_length=3),
+    "vector": VectorFeature(kind="vector", size=2),
+}
+TASKS = ["click", "watch"]
+
+
+def samples(path: Path, rows: int = 500, seed: int = 0) -> pl.DataFrame:
+    random = np.random.default_rng(seed)
+    frame = pl.DataFrame(
+        {
+            "sample": [f"i{row}" for row in range(rows)],
+            "split": np.repeat(["train", "validation", "test"], [rows * 3 // 5, rows // 5, rows // 5]),
+            "time": [datetime(2026, 1, 5, tzinfo=UTC)] * rows,
+            "user": [f"u{u}" for u in random.integers(0, 40, rows)],
+            "item": [f"v{i}" for i in random.integers(0, 40, rows)],
+            "x.user": [f"u{u}" if u else None for u in random.integers(0, 40, rows)],
+            "x.age": [None if a < 20 else float(a) for a in random.integers(15, 80, rows)],
+            "x.tags": [[f"t{t}" for t in random.integers(0, 9, n)] for n in random.integers(0, 5, rows)],
+            "x.vector": random.normal(size=(rows, 2)).astype(np.float32).tolist(),
+            "y.click": random.integers(0, 2, rows).astype(float),
+            "y.watch": [None if w < 0.3 else w * 100 for w in random.random(rows)],
+        },
+        schema_overrides={"x.vector": pl.List(pl.Float32)},
+    )  # fmt: skip
+    frame.write_parquet(path)
+    return frame
+
+
+def shards(directory: Path, rows: int = 500, rows_per_shard: int = 70) -> tuple[Path, pl.DataFrame]:
+    frame = samples(directory / "samples.parquet", rows)
+    transform = analyze(FEATURES, frame.lazy())
+    write_records(directory / "samples.parquet", transform, TASKS, directory / "shards", rows_per_shard=rows_per_shard)
+    return directory / "shards", frame
+
+
+def labels_of(dataset, task="watch"):
+    return np.concatenate([labels[task] for _, labels in dataset.as_numpy_iterator()])
+
+
+def test_rows_come_back_in_the_order_of_the_samples_table(tmp_path: Path):
+    records, frame = shards(tmp_path)
+    for split in ("train", "validation", "test"):
+        expected = frame.filter(pl.col("split") == split)["y.watch"].cast(pl.Float32).to_numpy()
+        for limit in (1 << 30, 0):
+            dataset = read_records(records, split, batch_size=64, memory_limit_bytes=limit)
+            np.testing.assert_array_equal(labels_of(dataset), expected)
+
+
+def test_inputs_have_the_shapes_and_types_that_the_manifest_says(tmp_path: Path):
+    records, _ = shards(tmp_path)
+    inputs, labels = next(read_records(records, "test", batch_size=10).as_numpy_iterator())
+    manifest = read_manifest(records)
+    assert set(inputs) == set(FEATURES) == {item.name for item in manifest.inputs}
+    for item in manifest.inputs:
+        assert inputs[item.name].shape == (10, *item.shape)
+        assert inputs[item.name].dtype == item.dtype
+    assert {task: values.dtype for task, values in labels.items()} == dict.fromkeys(TASKS, np.float32)
+
+
+@pytest.mark.parametrize("limit", [1 << 30, 0], ids=["memory", "disk"])
+def test_an_epoch_is_a_permutation_that_depends_on_seed_and_epoch(tmp_path: Path, limit):
+    records, frame = shards(tmp_path)
+    expected = np.sort(frame.filter(pl.col("split") == "train")["y.watch"].drop_nulls().cast(pl.Float32).to_numpy())
+
+    def epoch(seed, number):
+        dataset = read_records(
+            records, "train", batch_size=64, shuffle=True, seed=seed, epoch=number, memory_limit_bytes=limit
+        )
+        return labels_of(dataset)
+
+    first = epoch(0, 0)
+    np.testing.assert_array_equal(np.sort(first[~np.isnan(first)]), expected)
+    np.testing.assert_array_equal(first, epoch(0, 0))
+    assert not np.array_equal(first, epoch(0, 1), equal_nan=True)
+    assert not np.array_equal(first, epoch(1, 0), equal_nan=True)
+
+
+def test_a_stream_of_epochs_continues_where_another_would_be(tmp_path: Path):
+    records, _ = shards(tmp_path)
+    whole, steps = epochs_stream(records, batch_size=64, seed=3, first_epoch=0, epochs=3)
+    rest, _ = epochs_stream(records, batch_size=64, seed=3, first_epoch=2, epochs=3)
+    assert steps == 5
+    np.testing.assert_array_equal(labels_of(whole)[600:], labels_of(rest))
+
+
+def test_the_manifest_counts_rows_and_labels(tmp_path: Path):
+    records, frame = shards(tmp_path)
+    manifest = read_manifest(records)
+    train = frame.filter(pl.col("split") == "train")
+    assert manifest.rows("train") == len(train) == 300
+    assert [shard.rows for shard in manifest.splits["train"]] == [70, 70, 70, 70, 20]
+    watch = manifest.labels["watch"]
+    assert (watch.rows, watch.labels) == (300, 300 - train["y.watch"].null_count())
+    assert watch.mean == pytest.approx(train["y.watch"].mean())
+    assert manifest.labels["click"].positives == train["y.click"].sum()
+
+
+def test_a_truncated_shard_is_refused_with_its_name(tmp_path: Path):
+    records, _ = shards(tmp_path)
+    shard = records / "train-00001-of-00005.tfrecord"
+    shard.write_bytes(shard.read_bytes()[:-7])
+    with pytest.raises(ArtifactError, match=r"train-00001-of-00005.*cut short"):
+        read_records(records, "train", batch_size=64)
+
+
+def test_an_altered_shard_is_refused_with_its_name(tmp_path: Path):
+    records, _ = shards(tmp_path)
+    shard = records / "test-00000-of-00002.tfrecord"
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"test-00000-of-00002.*altered"):
+        verify_records(records)
+
+
+def test_a_missing_shard_is_refused_with_its_name(tmp_path: Path):
+    records, _ = shards(tmp_path)
+    (records / "validation-00000-of-00002.tfrecord").unlink()
+    with pytest.raises(ArtifactError, match=r"validation-00000-of-00002.*missing"):
+        verify_records(records)
+
+
+def test_a_manifest_of_another_format_is_refused(tmp_path: Path):
+    records, _ = shards(tmp_path)
+    document = json.loads((records / "manifest.json").read_text())
+    (records / "manifest.json").write_text(json.dumps({**document, "format": 2}))
+    with pytest.raises(ArtifactError, match="format 2"):
+        read_manifest(records)
+    (records / "manifest.json").write_text("{}")
+    with pytest.raises(ArtifactError, match="not a manifest"):
+        read_manifest(records)
+    with pytest.raises(ArtifactError, match="onehull prepare"):
+        read_manifest(tmp_path / "nowhere")
+
+
+def test_a_part_without_rows_gives_no_batches(tmp_path: Path):
+    frame = samples(tmp_path / "samples.parquet").filter(pl.col("split") != "test")
+    frame.write_parquet(tmp_path / "samples.parquet")
+    transform = analyze(FEATURES, frame.lazy())
+    write_records(tmp_path / "samples.parquet", transform, TASKS, tmp_path / "shards")
+    assert list(read_records(tmp_path / "shards", "test", batch_size=8)) == []
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import polars as pl
+from onehull.errors import ArtifactError
+from onehull.features import Transform
+from onehull.records import write_records
+import tensorflow
+directory = Path(sys.argv[1])
+transform = Transform.load(directory / "transform.json")
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    write_records(directory / "samples.parquet", transform, ["click", "watch"], directory / "shards")
+except ArtifactError as error:
+    print("refused:", error)
+"""
+
+
+def test_a_full_disk_leaves_the_last_good_shards(tmp_path: Path):
+    records, frame = shards(tmp_path)
+    analyze(FEATURES, frame.lazy()).save(tmp_path / "transform.json")
+    before = {path.name: path.read_bytes() for path in records.iterdir()}
+    # A file may grow to 4 KiB and no further: writes fail as they do on a full disk.
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert "refused:" in done.stdout, done.stderr
+    assert "cannot be written" in done.stdout
+    assert {path.name: path.read_bytes() for path in records.iterdir()} == before
+    verify_records(records)
+    assert resource.getrlimit(resource.RLIMIT_FSIZE) != (4096, 4096)
