@@ -1,0 +1,203 @@
+"""The room's builder: from a spec and its data to the samples table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+
+from onehull.errors import DataError, SpecError
+from onehull.events.atomic import replacing, writable
+from onehull.events.columns import TIME_DTYPE
+from onehull.events.decode import ID, MOMENT, context_column
+from onehull.events.divide import POSITION, SPLIT_VALUE, divide
+from onehull.events.entities import attach, entity_table
+from onehull.events.files import find_files
+from onehull.events.inspect import data_faults
+from onehull.events.join import JoinCounts, join
+from onehull.events.labels import finish_labels
+from onehull.events.log import Log, Progress, quarantine_events, read_log
+from onehull.events.measure import check_samples, measure, notes
+from onehull.events.quarantine import Quarantine
+from onehull.events.report import QUARANTINE_FILE, REPORT_FILE, SAMPLES_FILE, AssemblyReport, LogBooks
+from onehull.events.schema import event_schema
+from onehull.events.sources import ENTITIES, Source, feature_sources
+from onehull.events.table import Rows, table_rows
+from onehull.spec import Spec
+from onehull.spec.data import ColumnSplit, EventLog, TimeSplit
+from onehull.spec.events import WORLD_MARKER
+from onehull.spec.samples import ITEM, SAMPLE, SPLIT, TIME, USER, feature_column, label_column
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def assemble(spec: Spec, data_dir: Path, out_dir: Path, *, progress: Progress | None = None) -> AssemblyReport:
+    """Makes the samples table of a spec.
+
+    Writes ``samples.parquet`` (columns: `onehull.spec.samples`), ``quarantine.jsonl`` (one object for each rejected
+    line; empty where there is none) and ``report.json`` into `out_dir`. Samples of an event log are sorted by
+    (time, id); those of ready-made tables keep their order.
+
+    Args:
+        spec: the spec.
+        data_dir: directory that its paths are relative to.
+        out_dir: where the artifacts go; made when it is missing.
+        progress: told what is being done and the share that is done.
+
+    Returns:
+        The report.
+
+    Raises:
+        SpecError: the spec names files or columns that the data do not have.
+        DataError: there is nothing to assemble, or a value is not as declared.
+        ArtifactError: the disk is full or not writable; earlier artifacts are intact.
+    """
+    faults = data_faults(spec, data_dir)
+    if faults:
+        raise SpecError(faults, str(data_dir))
+    sources = feature_sources(spec, data_dir)
+    try:
+        with (
+            writable(out_dir),
+            replacing(out_dir / REPORT_FILE) as report_path,
+            replacing(out_dir / QUARANTINE_FILE) as quarantine_path,
+            replacing(out_dir / SAMPLES_FILE) as samples_path,
+        ):
+            with Quarantine(quarantine_path) as quarantine:
+                rows, books = _rows(spec, data_dir, sources, quarantine, progress)
+            _write(spec, data_dir, sources, rows.frame, samples_path)
+            report = _report(spec, data_dir, rows, books, samples_path)
+            report_path.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{data_dir} does not hold what the spec declares: {str(error).splitlines()[0]}") from error
+    return report
+
+
+def _rows(
+    spec: Spec, data_dir: Path, sources: Mapping[str, Source], quarantine: Quarantine, progress: Progress | None
+) -> tuple[Rows, LogBooks | None]:
+    if spec.data.events is None:
+        return table_rows(spec, data_dir, sources), None
+    return _event_rows(spec, spec.data.events, data_dir, sources, quarantine, progress)
+
+
+def _event_rows(
+    spec: Spec,
+    events: EventLog,
+    data_dir: Path,
+    sources: Mapping[str, Source],
+    quarantine: Quarantine,
+    progress: Progress | None,
+) -> tuple[Rows, LogBooks]:
+    """Samples of an event log, and its books."""
+    context = [name for name, source in sources.items() if source == "context"]
+    split = spec.data.split
+    scalars = [split.column] if isinstance(split, ColumnSplit) else []
+    files = sorted({*find_files(data_dir, events.impressions), *find_files(data_dir, events.feedback)})
+    log = read_log(files, event_schema(spec, context, scalars), quarantine, progress)
+    if log.impressions.is_empty():
+        first = f" The first rejected line: {quarantine.first}." if quarantine.first else ""
+        place = data_dir / events.impressions
+        raise DataError(f"{place}: no usable impression in {log.counts.lines} lines of {len(files)} files.{first}")
+    until = _complete_until(events, log)
+    if progress is not None:
+        progress("joining feedback", 0.0)
+    joined, counts = join(log, spec.tasks, until, partial(_reject, log, quarantine))
+    rows = (
+        joined.lazy()
+        .with_row_index(POSITION)
+        .select(
+            pl.col(POSITION),
+            pl.col(ID).alias(SAMPLE),
+            pl.col(MOMENT).cast(TIME_DTYPE).alias(TIME),
+            USER,
+            ITEM,
+            *(pl.col(context_column(name)).alias(SPLIT_VALUE) for name in scalars),
+            *(feature_column(name) for name in context),
+            *(label_column(name) for name in spec.tasks),
+        )
+    )
+    frame = finish_labels(divide(rows, split), spec.tasks)
+    return Rows(frame, len(joined), 0), _books(log, counts, quarantine, until)
+
+
+def _reject(log: Log, quarantine: Quarantine, events: pl.DataFrame, reason: str, detail: str) -> None:
+    quarantine_events(events, log.files, quarantine, reason, detail)  # type: ignore[arg-type]
+
+
+def _complete_until(events: EventLog, log: Log) -> datetime:
+    """What the spec says, or the latest event that was seen."""
+    declared = events.complete_until
+    if declared is None:
+        return _EPOCH + timedelta(microseconds=log.counts.latest)
+    return declared if declared.tzinfo is not None else declared.replace(tzinfo=UTC)
+
+
+def _books(log: Log, counts: JoinCounts, quarantine: Quarantine, until: datetime) -> LogBooks:
+    return LogBooks(
+        lines=log.counts.lines,
+        blank=log.counts.blank,
+        unused=dict(sorted(log.counts.unused.items())),
+        quarantined=dict(sorted(quarantine.counts.items())),
+        complete_until=until,
+        **vars(counts),
+    )
+
+
+def _write(spec: Spec, data_dir: Path, sources: Mapping[str, Source], rows: pl.LazyFrame, path: Path) -> None:
+    """Joins the entities' attributes and streams the table to a file."""
+    keys = {"user": USER, "item": ITEM}
+    for entity in ENTITIES:
+        own = {name: spec.features[name] for name, source in sources.items() if source == entity}
+        id_name = getattr(spec.data, entity)
+        ids = [name for name, feature in own.items() if (feature.column or name) == id_name]
+        table = getattr(spec.data.tables, entity)
+        read = {name: feature for name, feature in own.items() if name not in ids}
+        if table is not None and read:
+            rows = attach(rows, entity_table(find_files(data_dir, table.path), table.key, read), keys[entity])
+        rows = rows.with_columns(pl.col(keys[entity]).alias(feature_column(name)) for name in ids)
+    rows.select(
+        SAMPLE,
+        pl.col(SPLIT).cast(pl.String),
+        TIME,
+        USER,
+        ITEM,
+        *(feature_column(name) for name in spec.features),
+        *(label_column(name) for name in spec.tasks),
+    ).sink_parquet(path)
+
+
+def _report(spec: Spec, data_dir: Path, rows: Rows, books: LogBooks | None, samples: Path) -> AssemblyReport:
+    check_samples(samples, spec.tasks, spec.features, timed=isinstance(spec.data.split, TimeSplit))
+    measured = measure(samples, spec.tasks)
+    empty = [name for name, count in measured["splits"].items() if count == 0]
+    if empty:
+        remedy = "Change data.split so that each part has rows."
+        raise DataError(f"data.split: no row belongs to {' and '.join(empty)} ({measured['rows']} rows). {remedy}")
+    simulated = _simulated(data_dir)
+    kinds = {name: task.kind for name, task in spec.tasks.items()}
+    return AssemblyReport(
+        **measured,
+        rows_read=rows.read,
+        duplicates_dropped=rows.duplicates,
+        outside_split=rows.read - rows.duplicates - measured["rows"],
+        log=books,
+        simulated=simulated,
+        notes=tuple(notes(measured["tasks"], kinds, simulated)),
+    )
+
+
+def _simulated(data_dir: Path) -> str | None:
+    """The parameters of the simulation that made the data; None where nothing says that they are simulated."""
+    path = data_dir / WORLD_MARKER
+    if not path.is_file():
+        return None
+    try:
+        parameters = json.loads(path.read_text(encoding="utf-8"))["parameters"]
+        return ", ".join(f"{name} {value}" for name, value in parameters.items())
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return f"{WORLD_MARKER} is present"

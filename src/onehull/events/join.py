@@ -1,0 +1,152 @@
+"""Impressions with the feedback that belongs to them: duplicates, attribution windows, raw labels.
+
+Rules, for a task with window w and an impression at t:
+
+- an event counts when t ≤ its time ≤ t + w;
+- binary: 1 with at least one such event; regression: their sum; multiclass: the class of the last one
+  (of several at the same moment, values decide, never the order of lines);
+- without one, the label is 0 (multiclass: missing) once the window has closed, that is when the log is complete
+  until t + w or later; before that it is missing;
+- feedback older than its impression is a fault of a clock or of an id, and is rejected.
+
+Every impression gives exactly one row, and nothing depends on the order of lines or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from onehull.events.decode import FILE, ID, KIND, LINE, MOMENT, REFERENCE, value_column
+from onehull.events.log import Log
+from onehull.events.quarantine import Reason
+from onehull.spec.samples import label_column
+from onehull.spec.tasks import BinaryTask, MulticlassTask, Task
+
+_ROW, _SHOWN = "row", "shown"
+_MICROSECOND = timedelta(microseconds=1)
+
+Reject = Callable[[pl.DataFrame, Reason, str], None]
+
+
+@dataclass
+class JoinCounts:
+    """Where the decoded events went; together with rejected ones they are all of them."""
+
+    impressions: int = 0
+    impression_duplicates: int = 0
+    impression_conflicts: int = 0
+    feedback: int = 0
+    feedback_duplicates: int = 0
+    feedback_conflicts: int = 0
+    late: int = 0
+    feedback_by_kind: dict[str, int] = field(default_factory=dict)
+
+
+def join(
+    log: Log, tasks: Mapping[str, Task], complete_until: datetime, reject: Reject
+) -> tuple[pl.DataFrame, JoinCounts]:
+    """One row an impression, with the raw labels of all tasks.
+
+    Args:
+        log: the decoded log.
+        tasks: all tasks.
+        complete_until: the log holds everything that happened up to this moment.
+        reject: called with feedback that has no impression, or is older than it.
+
+    Returns:
+        The impressions sorted by (time, id), with a Float64 column ``y.NAME`` for each task; and the counts.
+    """
+    counts = JoinCounts()
+    impressions, counts.impression_duplicates, counts.impression_conflicts = first_of_each(log.impressions, pl.col(ID))
+    impressions = impressions.sort(MOMENT, ID)
+    counts.impressions = len(impressions)
+    feedback, counts.feedback_duplicates, counts.feedback_conflicts = first_of_each(log.feedback, _delivery_key())
+    matched = _attribute(feedback, impressions, reject)
+    used = _inside_windows(matched, tasks)
+    counts.late = len(matched) - len(used)
+    counts.feedback = len(used)
+    counts.feedback_by_kind = {str(kind): rows for kind, rows in sorted(used.group_by(KIND).len().iter_rows())}
+    moments = impressions[MOMENT].to_numpy()
+    until = (complete_until - datetime(1970, 1, 1, tzinfo=complete_until.tzinfo)) // _MICROSECOND
+    labels = [
+        pl.Series(label_column(name), _raw_label(task, used, moments, until), dtype=pl.Float64, nan_to_null=True)
+        for name, task in tasks.items()
+    ]
+    return impressions.hstack(labels), counts
+
+
+def first_of_each(events: pl.DataFrame, key: pl.Expr) -> tuple[pl.DataFrame, int, int]:
+    """Keeps one event of each key: the earliest, and of several at one moment the one whose content sorts first.
+
+    Args:
+        events: decoded events.
+        key: what is unique.
+
+    Returns:
+        The events that stay, the number of dropped ones that equal the one kept, and the number of dropped ones
+        that say something else.
+    """
+    keyed = events.with_columns(key.alias("key"))
+    repeated = keyed["key"].is_duplicated()
+    if not repeated.any():
+        return events, 0, 0
+    content = pl.struct(pl.exclude(FILE, LINE, "key")).struct.json_encode().alias("content")
+    groups = keyed.filter(repeated).with_columns(content).sort(MOMENT, "content", FILE, LINE)
+    kept = groups.unique("key", keep="first", maintain_order=True)
+    same = groups.filter(pl.col("content") == pl.col("content").first().over("key"))
+    stay = pl.concat([keyed.filter(~repeated), kept.drop("content")]).drop("key")
+    return stay, len(same) - len(kept), len(groups) - len(same)
+
+
+def _delivery_key() -> pl.Expr:
+    """The event's id; without one (impression, event, time). A used kind and a number hold no NUL."""
+    unnamed = pl.format("?{}\0{}\0{}", pl.col(MOMENT), pl.col(KIND), pl.col(REFERENCE))
+    return pl.when(pl.col(ID).is_not_null()).then("=" + pl.col(ID)).otherwise(unnamed)
+
+
+def _attribute(feedback: pl.DataFrame, impressions: pl.DataFrame, reject: Reject) -> pl.DataFrame:
+    """Feedback with the row and the moment of its impression; what has none, or precedes it, is rejected."""
+    shown = impressions.select(pl.col(ID).alias(REFERENCE), pl.col(MOMENT).alias(_SHOWN)).with_row_index(_ROW)
+    matched = feedback.join(shown, on=REFERENCE, how="left", maintain_order="left")
+    absent = pl.col(_ROW).is_null()
+    early = pl.col(MOMENT) < pl.col(_SHOWN)
+    reject(matched.filter(absent), "no_impression", "the log has no usable impression with this id")
+    reject(matched.filter(early), "before_impression", "feedback must not be older than its impression")
+    return matched.filter(~absent & ~early)
+
+
+def _inside_windows(matched: pl.DataFrame, tasks: Mapping[str, Task]) -> pl.DataFrame:
+    """Feedback inside the window of at least one task, in an order that does not depend on the files."""
+    delay = pl.col(MOMENT) - pl.col(_SHOWN)
+    inside = [(pl.col(KIND) == task.event) & (delay <= _window(task)) for task in tasks.values()]
+    values = [name for name in matched.columns if name.startswith(value_column(""))]
+    return matched.filter(pl.any_horizontal(inside)).sort(_ROW, MOMENT, *values)
+
+
+def _window(task: Task) -> int:
+    """Length of the attribution window in microseconds."""
+    return (task.window or timedelta(0)) // _MICROSECOND
+
+
+def _raw_label(task: Task, used: pl.DataFrame, moments: np.ndarray, until: int) -> np.ndarray:
+    """Raw values ``(rows,)``; NaN is missing."""
+    window = _window(task)
+    delay = pl.col(MOMENT) - pl.col(_SHOWN)
+    events = used.filter((pl.col(KIND) == task.event) & (delay <= window))
+    rows = events[_ROW].to_numpy()
+    closed = moments + window <= until
+    absent = np.full(len(moments), np.nan) if isinstance(task, MulticlassTask) else np.where(closed, 0.0, np.nan)
+    if isinstance(task, BinaryTask):
+        absent[rows] = 1.0
+        return absent
+    values = events[value_column(task.value or "value")].to_numpy()
+    if isinstance(task, MulticlassTask):
+        absent[rows] = values  # of equal indices, NumPy keeps the last
+        return absent
+    sums = np.bincount(rows, weights=values, minlength=len(moments))
+    return np.where(np.bincount(rows, minlength=len(moments)) > 0, sums, absent)

@@ -1,0 +1,73 @@
+"""Lines of log files, plain or gzip, in blocks; a file that ends in the middle is refused."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from onehull.errors import DataError
+
+_BLOCK_BYTES = 8 << 20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive lines of one file; `first` is the number of the first one, counted from 1."""
+
+    first: int
+    lines: list[bytes]
+
+
+def read_blocks(path: Path) -> Iterator[Block]:
+    """Reads a file of lines.
+
+    Args:
+        path: plain file, or gzip where the name ends in ``.gz``.
+
+    Yields:
+        Blocks of whole lines, in order.
+
+    Raises:
+        DataError: the file cannot be read, or its gzip stream is damaged or cut off. Half a feedback log would
+            turn unread positives into negatives, so such a file is refused rather than read in part.
+    """
+    first = 1
+    with _open(path) as file:
+        while True:
+            try:
+                lines = file.readlines(_BLOCK_BYTES)
+            except (EOFError, zlib.error, OSError) as error:
+                message = f"{path}: the file is damaged or cut off after line {first - 1}: {error}."
+                raise DataError(f"{message} Deliver the file again.") from error
+            if not lines:
+                return
+            if first == 1 and lines[0].startswith(_BYTE_ORDER_MARK):
+                lines[0] = lines[0][len(_BYTE_ORDER_MARK) :]
+            yield Block(first, lines)
+            first += len(lines)
+
+
+def read_lines(path: Path, numbers: Iterator[int]) -> Iterator[bytes]:
+    """The lines with the given ascending numbers, counted from 1."""
+    wanted = next(numbers, None)
+    for block in read_blocks(path):
+        while wanted is not None and wanted < block.first + len(block.lines):
+            yield block.lines[wanted - block.first]
+            wanted = next(numbers, None)
+        if wanted is None:
+            return
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        with path.open("rb") as file:
+            yield gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file  # type: ignore[misc]
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
