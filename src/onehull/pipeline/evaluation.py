@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def evaluate_project(project: Project, out: Path, train_key: str) -> None:
     import keras
 
     import onehull.model  # noqa: F401  registers the layers that the file names
-    from onehull.train import load_costs, load_history
+    from onehull.model import parameter_costs
+    from onehull.train import load_history
 
     model = keras.models.load_model(project.training / "model.keras", compile=False)
     baseline = _single_task_predictions(project, train_key) if project.baseline == "single" else None
@@ -44,7 +46,7 @@ def evaluate_project(project: Project, out: Path, train_key: str) -> None:
         split="test",
         baseline=baseline,
         history=load_history(project.training),
-        costs=load_costs(model),
+        costs=asdict(parameter_costs(model)),
         simulated=simulated(project),
         name=project.spec.name,
     )

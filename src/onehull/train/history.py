@@ -1,0 +1,69 @@
+"""What training leaves behind: the model of the best epoch, and the history."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from onehull.errors import ArtifactError
+from onehull.model import MultiTaskModel, parameter_costs
+from onehull.train.checkpoint import Progress, write_atomically
+
+MODEL, HISTORY = "model.keras", "history.json"
+
+
+def save_best(directory: Path, model: MultiTaskModel) -> Path:
+    """Writes the model as it is now, without its optimizer, in the place of an earlier best one.
+
+    Raises:
+        ArtifactError: it cannot be written; the earlier one is intact.
+    """
+    path = directory / MODEL
+    building = directory / ".best"
+    # The same layers without what compile added: a third of the size, and the same predictions.
+    inference = MultiTaskModel(inputs=model.input, outputs=model.output, name=model.name)
+    try:
+        building.mkdir(parents=True, exist_ok=True)
+        inference.save(building / MODEL)
+        (building / MODEL).replace(path)
+    except OSError as error:
+        remedy = "Free some space, then run the same command again: it continues."
+        raise ArtifactError(f"{path} cannot be written: {error}. The last good model is intact. {remedy}") from error
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(building)
+    return path
+
+
+def save_history(directory: Path, progress: Progress) -> Path:
+    """Writes ``history.json``: measures by epoch, the best epoch, the time."""
+    path = directory / HISTORY
+    text = json.dumps(asdict(progress), indent=2) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()), "The last good history is intact.")
+    return path
+
+
+def load_history(directory: Path) -> dict[str, list[float | None]]:
+    """Every measure of a finished training, one value an epoch.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    path = directory / HISTORY
+    try:
+        history: dict[str, list[float | None]] = json.loads(path.read_text(encoding="utf-8"))["history"]
+    except (OSError, ValueError, KeyError) as error:
+        message = f"{path} holds no history of a training: {error}. Make it with: onehull train"
+        raise ArtifactError(message) from error
+    return history
+
+
+def load_costs(model: keras.Model) -> dict[str, Any]:
+    """Parameters of a model that tasks share, own, and would need as independent models; see `ParameterCosts`."""
+    return asdict(parameter_costs(model))

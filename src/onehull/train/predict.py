@@ -1,0 +1,42 @@
+"""Predictions of a whole dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+Predictions = dict[str, np.ndarray]
+"""``(N,)`` of a binary task or a regression, ``(N, classes)`` of a multi-class task."""
+
+
+def predict(model: keras.Model, dataset: tf.data.Dataset) -> Predictions:
+    """Predictions in the order of a dataset.
+
+    Args:
+        model: a model with one output a task, ``(B, 1)`` or ``(B, classes)``.
+        dataset: batches of inputs, or of ``(inputs, labels)``.
+    """
+    return predict_with(prediction_function(model), dataset)
+
+
+def prediction_function(model: keras.Model) -> Callable[[Any], dict[str, tf.Tensor]]:
+    """A compiled function of a batch of inputs, traced once; keep it to predict more than once."""
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def run(inputs: Any) -> dict[str, tf.Tensor]:
+        outputs = model(inputs, training=False)
+        return {task: tf.squeeze(value, -1) if value.shape[-1] == 1 else value for task, value in outputs.items()}
+
+    return run
+
+
+def predict_with(function: Callable[[Any], dict[str, tf.Tensor]], dataset: tf.data.Dataset) -> Predictions:
+    """Predictions of a function from `prediction_function`."""
+    parts = [function(batch[0] if isinstance(batch, tuple) else batch) for batch in dataset]
+    if not parts:
+        return {}
+    return {task: np.concatenate([part[task].numpy() for part in parts]) for task in parts[0]}

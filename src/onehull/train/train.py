@@ -1,0 +1,193 @@
+"""From shards to a trained model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from rich.progress import Progress as Bars
+
+from onehull.errors import ArtifactError, Fault, SpecError, suggest
+from onehull.model import MultiTaskModel, ParameterCosts, build_model, compile_model, parameter_costs
+from onehull.records import RecordsManifest, read_manifest, read_records
+from onehull.spec import Spec
+from onehull.spec.balance import Balance
+from onehull.spec.tasks import BinaryTask, RegressionTask, Task
+from onehull.train.history import MODEL
+from onehull.train.loop import fit_model
+
+VALIDATION_BATCH = 8192
+_STEPS_PER_CALL = 16
+"""Steps between two looks at the losses: fit's own work in Python is paid once for all of them."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How training ended.
+
+    Attributes:
+        best_epoch: the epoch that validation chose, counted from 1; ``model.keras`` holds it.
+        history: every measure, one value an epoch.
+        model_path: of the chosen model.
+        seconds: time spent in training and validation, over all interruptions.
+        costs: what sharing saves.
+        continued_from: epochs that were complete when this call began.
+        skipped: damaged checkpoints that were passed over.
+    """
+
+    best_epoch: int
+    history: dict[str, list[float | None]]
+    model_path: Path
+    seconds: float
+    costs: ParameterCosts
+    continued_from: int = 0
+    skipped: tuple[Path, ...] = ()
+
+
+def train(
+    spec: Spec,
+    records: Path,
+    out_dir: Path,
+    *,
+    tasks: Sequence[str] | None = None,
+    progress: bool | Bars = True,
+    resume: bool = True,
+) -> TrainResult:
+    """Trains the model of a spec on shards. Validation chooses the epoch; the test part is never read.
+
+    Args:
+        spec: what is wanted.
+        records: directory of shards.
+        out_dir: directory for ``model.keras``, ``history.json``, checkpoints and TensorBoard.
+        tasks: train on these tasks only (one: the single-task baseline). Default: all.
+        progress: whether to show progress on standard error, or the bars to draw it in.
+        resume: continue an interrupted training of the same data and settings.
+
+    Raises:
+        SpecError: a task is not in the spec.
+        ArtifactError: the shards are missing, lack a task, or have a test part that is the validation part; or
+            the disk is full.
+        DataError: a loss is not finite; names the task.
+    """
+    chosen = _chosen_tasks(spec, tasks)
+    manifest = read_manifest(records)
+    check_parts(manifest, list(chosen), records)
+    keras.utils.set_random_seed(spec.training.seed)
+    if spec.training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    model = _compiled_model(spec, chosen, manifest)
+    training, names = spec.training, list(chosen)
+
+    def epoch_data(epoch: int) -> tf.data.Dataset:
+        batches = read_records(
+            records, "train", batch_size=training.batch_size, shuffle=True, seed=training.seed, epoch=epoch
+        )
+        return only_labels(batches, names)
+
+    fitted = fit_model(
+        model,
+        epoch_data,
+        only_labels(read_records(records, "validation", batch_size=VALIDATION_BATCH), names),
+        training,
+        out_dir,
+        binary=[name for name, task in chosen.items() if isinstance(task, BinaryTask)],
+        fingerprint=_fingerprint(spec, names, manifest),
+        progress=progress,
+        resume=resume,
+    )
+    state = fitted.progress
+    return TrainResult(
+        state.best_epoch,
+        state.history,
+        out_dir / MODEL,
+        state.seconds,
+        parameter_costs(model),
+        fitted.continued_from,
+        fitted.skipped,
+    )
+
+
+def check_parts(manifest: RecordsManifest, tasks: Sequence[str], records: Path) -> None:
+    """Checks that shards can train these tasks, and that validation is not the test part.
+
+    Raises:
+        ArtifactError: a task has no labels column, there are no training rows, or the two parts are the same.
+    """
+    absent = [task for task in tasks if task not in manifest.tasks]
+    if absent:
+        raise ArtifactError(f"{records} holds no labels of {absent}. {suggest(absent[0], manifest.tasks)}")
+    if not manifest.rows("train"):
+        raise ArtifactError(f"{records} holds no training rows. Check data.split, then make the shards again.")
+    content = {split: sorted(shard.sha256 for shard in shards) for split, shards in manifest.splits.items()}
+    if manifest.rows("test") and content.get("validation") == content.get("test"):
+        remedy = "What chooses the epoch must not be what is reported on. Check data.split."
+        raise ArtifactError(f"{records}: the validation part and the test part must differ; they are equal. {remedy}")
+
+
+def only_labels(batches: tf.data.Dataset, tasks: Sequence[str]) -> tf.data.Dataset:
+    """Batches with the labels of some tasks."""
+    if set(batches.element_spec[1]) == set(tasks):
+        return batches
+    return batches.map(lambda inputs, labels: (inputs, {task: labels[task] for task in tasks}))
+
+
+def starting_points(tasks: Mapping[str, Task], manifest: RecordsManifest) -> dict[str, float]:
+    """Where each output starts: the share of positives, or the mean (transformed) label, of the training part."""
+    priors: dict[str, float] = {}
+    for name, task in tasks.items():
+        labels = manifest.labels[name]
+        if not labels.labels:
+            continue
+        if isinstance(task, BinaryTask):
+            priors[name] = labels.positives / labels.labels
+        elif isinstance(task, RegressionTask):
+            mean = labels.mean_log1p if task.transform == "log1p" else labels.mean
+            if mean is not None:
+                priors[name] = mean
+    return priors
+
+
+def _chosen_tasks(spec: Spec, tasks: Sequence[str] | None) -> dict[str, Task]:
+    names = list(spec.tasks) if tasks is None else list(tasks)
+    unknown = [name for name in names if name not in spec.tasks]
+    if unknown or not names:
+        raise SpecError(
+            [
+                Fault(
+                    "tasks",
+                    "must name tasks of the spec",
+                    names,
+                    suggest(unknown[0] if unknown else "", list(spec.tasks)),
+                )
+            ]
+        )
+    return {name: spec.tasks[name] for name in names}
+
+
+def _compiled_model(spec: Spec, tasks: Mapping[str, Task], manifest: RecordsManifest) -> MultiTaskModel:
+    priors = starting_points(tasks, manifest)
+    model = build_model(spec.model, tasks, manifest.inputs, priors=priors, seed=spec.training.seed)
+    coverage = {name: manifest.labels[name].coverage for name in tasks}
+    balance = _balance(spec, tasks)
+    compile_model(model, tasks, balance, spec.training, coverage=coverage, steps_per_execution=_STEPS_PER_CALL)
+    return model
+
+
+def _balance(spec: Spec, tasks: Mapping[str, Task]) -> Balance:
+    """The spec's balancing; a task alone has weight 1, whatever it weighs among others."""
+    return spec.balance.model_copy(update={"weights": {}}) if len(tasks) == 1 else spec.balance
+
+
+def _fingerprint(spec: Spec, tasks: Sequence[str], manifest: RecordsManifest) -> str:
+    """Key of what an epoch depends on; more epochs or more patience continue the same training."""
+    sections = spec.section("tasks", "model", "balance", "training")
+    for name in ("epochs", "patience", "tensorboard"):
+        sections["training"].pop(name)
+    shards = {split: [shard.sha256 for shard in shards] for split, shards in manifest.splits.items()}
+    text = json.dumps([sections, list(tasks), shards], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
