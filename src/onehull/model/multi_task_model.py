@@ -103,11 +103,13 @@ class MultiTaskModel(keras.Model):
         self.loss = loss
         self._objective = Objective(losses, _weights(loss_weights, names), sentinels, normalizer, coverage)
         self._task_metrics = _task_metrics(metrics, weighted_metrics, names, sentinels)
-        self._balancing = Balancing(method, tuple(losses)) if method is not None else None
         self._sharing = None
         if method is not None and method.needs == "gram":
             outputs = output_tensors(self)
             self._sharing = find_sharing(self.input, {task: outputs[task] for task in losses}, self.output)
+        # Tasks that share no layer have no gradients to balance: what is left is the weighted sum.
+        balances = method is not None and (method.needs == "losses" or self._sharing is not None)
+        self._balancing = Balancing(method, tuple(losses)) if method is not None and balances else None
         self._user_compile = {
             "loss": loss, "loss_weights": loss_weights, "metrics": metrics, "weighted_metrics": weighted_metrics,
             "balancer": balancer_config(method), "missing": missing, "normalizer": normalizer,

@@ -51,7 +51,7 @@ def save_checkpoint(directory: Path, model: MultiTaskModel, progress: Progress) 
     Raises:
         ArtifactError: it cannot be written; the checkpoints before it are intact.
     """
-    arrays = {key: np.asarray(variable) for key, variable in _variables(model)}
+    arrays: dict[str, Any] = {key: np.asarray(variable) for key, variable in _variables(model)}
     arrays["progress"] = np.asarray(json.dumps(asdict(progress)))
     path = directory / f"epoch-{progress.epoch:05d}.npz"
     write_atomically(path, lambda file: np.savez(file, **arrays), "The last good checkpoint is intact.")
@@ -71,7 +71,7 @@ def load_checkpoint(directory: Path, model: MultiTaskModel, fingerprint: str) ->
     Returns:
         How far that training had come (nothing, where there is no good checkpoint), and the files passed over.
     """
-    skipped = []
+    skipped: list[Path] = []
     for path in reversed(checkpoint_files(directory)):
         try:
             arrays = _read(path)

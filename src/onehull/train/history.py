@@ -7,12 +7,9 @@ import shutil
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import keras
 
 from onehull.errors import ArtifactError
-from onehull.model import MultiTaskModel, parameter_costs
+from onehull.model import MultiTaskModel
 from onehull.train.checkpoint import Progress, write_atomically
 
 MODEL, HISTORY = "model.keras", "history.json"
@@ -49,11 +46,11 @@ def save_history(directory: Path, progress: Progress) -> Path:
     return path
 
 
-def load_history(directory: Path) -> dict[str, list[float | None]]:
-    """Every measure of a finished training, one value an epoch.
+def load_history(directory: Path) -> list[dict[str, float]]:
+    """The measures of each epoch of a training; those that were not defined are left out.
 
     Raises:
-        ArtifactError: there is none.
+        ArtifactError: there is no history.
     """
     path = directory / HISTORY
     try:
@@ -61,9 +58,6 @@ def load_history(directory: Path) -> dict[str, list[float | None]]:
     except (OSError, ValueError, KeyError) as error:
         message = f"{path} holds no history of a training: {error}. Make it with: onehull train"
         raise ArtifactError(message) from error
-    return history
-
-
-def load_costs(model: keras.Model) -> dict[str, Any]:
-    """Parameters of a model that tasks share, own, and would need as independent models; see `ParameterCosts`."""
-    return asdict(parameter_costs(model))
+    epochs = range(max(map(len, history.values()), default=0))
+    measures = [[(name, values[epoch]) for name, values in history.items()] for epoch in epochs]
+    return [{name: value for name, value in epoch if value is not None} for epoch in measures]

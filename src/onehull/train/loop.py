@@ -73,9 +73,8 @@ def fit_model(
         ArtifactError: the disk is full; the last checkpoint is intact.
     """
     model.optimizer.build(model.trainable_variables)
-    state, skipped = Progress(fingerprint), ()
-    if resume:
-        state, skipped = load_checkpoint(out_dir / CHECKPOINTS, model, fingerprint)
+    fresh: tuple[Progress, tuple[Path, ...]] = (Progress(fingerprint), ())
+    state, skipped = load_checkpoint(out_dir / CHECKPOINTS, model, fingerprint) if resume else fresh
     begun = state.epoch
     validation = Validation(model, validation_data, binary)
     board = Board(out_dir / TENSORBOARD) if training.tensorboard else None
