@@ -1,6 +1,7 @@
 """The graph and NumPy encode the same raw values to the same inputs, whatever the values are."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -45,7 +46,7 @@ ARRAYS = ArrayTransform(TRANSFORM)
 NUMBERS = ("z", "log", "constant", "clock", "bucket", "one_bucket")
 
 
-def raw_tensors(rows: dict[str, list], count: int) -> dict[str, tf.Tensor]:
+def raw_tensors(rows: dict[str, Any], count: int) -> dict[str, tf.Tensor]:
     """An oracle of its own: raw Python values as the graph wants them, written without the code under test."""
     tensors = {}
     for name in TRANSFORM.features:
@@ -67,7 +68,7 @@ def raw_tensors(rows: dict[str, list], count: int) -> dict[str, tf.Tensor]:
     return tensors
 
 
-def assert_equal(actual: dict[str, np.ndarray], expected: dict) -> None:
+def assert_equal(actual: dict[str, np.ndarray], expected: dict[str, Any]) -> None:
     assert set(actual) == set(expected)
     for entry in TRANSFORM.inputs:
         array, tensor = actual[entry.name], expected[entry.name].numpy()
@@ -101,7 +102,7 @@ ROW = {
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.fixed_dictionaries(ROW), min_size=1, max_size=5))
-def test_both_engines_agree_on_any_values(rows: list[dict]):
+def test_both_engines_agree_on_any_values(rows: list[dict[str, Any]]):
     columns = {name: [row[name] for row in rows] for name in ROW}
     assert_equal(ARRAYS.encode(columns, len(rows)), MODEL(raw_tensors(columns, len(rows))))
 
@@ -125,12 +126,14 @@ def test_absent_columns_are_missing_in_every_engine():
 
 
 def test_ids_are_places_and_unseen_ids_share_one():
-    columns = {"place": ["a", 7, 7.0, "x", None, "", float("nan"), np.int64(7), np.float32(7), np.True_, "[UNK]"]}
+    columns: dict[str, Any] = {
+        "place": ["a", 7, 7.0, "x", None, "", float("nan"), np.int64(7), np.float32(7), np.True_, "[UNK]"]
+    }
     assert ARRAYS.encode(columns, 11)["place"].tolist() == [2, 3, 3, 1, 0, 0, 0, 3, 3, 8, 4]
 
 
 def test_lists_drop_missing_ids_before_they_are_cut():
-    columns = {
+    columns: dict[str, Any] = {
         "tags": [[None, "", "a", float("nan"), 7, "a", "x"], "a| 7 ||q", (), None],
         "marks": ["one", ["one"]] * 2,
     }
@@ -142,7 +145,7 @@ def test_lists_drop_missing_ids_before_they_are_cut():
 
 
 def test_a_vector_with_a_missing_element_is_missing():
-    columns = {"vector": [[1.0, None, 2.0], [1.0, 2.0, math.inf], np.array([1, 2, 3]), None]}
+    columns: dict[str, Any] = {"vector": [[1.0, None, 2.0], [1.0, 2.0, math.inf], np.array([1, 2, 3]), None]}
     assert ARRAYS.encode(columns, 4)["vector"].tolist() == [[0] * 3, [0] * 3, [1, 2, 3], [0] * 3]
 
 
@@ -170,7 +173,11 @@ def test_frames_encode_like_rows():
 
 
 def test_counts_say_what_was_missing_and_unseen():
-    columns = {"place": ["a", "x", None, "y"], "tags": [["a", "x"], [], None, ["b"]], "log": [1.0, math.nan, None, 2.0]}
+    columns: dict[str, Any] = {
+        "place": ["a", "x", None, "y"],
+        "tags": [["a", "x"], [], None, ["b"]],
+        "log": [1.0, math.nan, None, 2.0],
+    }
     encoded, counts = ARRAYS.encode_counted(columns, 4)
     np.testing.assert_array_equal(encoded["place"], ARRAYS.encode(columns, 4)["place"])
     assert counts["place"] == Counts(rows=4, missing=1, ids=3, unseen=2)
@@ -190,7 +197,7 @@ def test_counts_say_what_was_missing_and_unseen():
         ({"place": ["a", "b"]}, "'place' must hold 1 values"),
     ],
 )
-def test_values_of_another_kind_are_refused_by_name(columns: dict, message: str):
+def test_values_of_another_kind_are_refused_by_name(columns: dict[str, Any], message: str):
     with pytest.raises(DataError, match=message):
         ARRAYS.encode(columns, 1)
 
@@ -226,5 +233,5 @@ def test_examples_parse_to_raw_tensors():
     assert {name: value.dtype for name, value in raw.items()} == {
         name: spec.dtype for name, spec in raw_signature(TRANSFORM).items()
     }
-    columns = {"tags": [["7", "a"], None], "log": [2.5, None]}
+    columns: dict[str, Any] = {"tags": [["7", "a"], None], "log": [2.5, None]}
     assert_equal(ARRAYS.encode(columns, 2), MODEL(raw))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from onehull.errors import DataError
@@ -99,7 +98,7 @@ def _number(
     if feature.transform == "buckets":
         values = train.select(columns.numbers(name).drop_nulls()).collect(engine="streaming").to_series()
         return BucketsTransform(
-            boundaries=equal_frequency_boundaries(np.sort(values.to_numpy()), feature.buckets), dim=feature.dim
+            boundaries=equal_frequency_boundaries(values.to_numpy(), feature.buckets), dim=feature.dim
         )
     # Rounding gives a constant column a tiny deviation, which would blow up whatever else comes at serving.
     constant = summary[f"{name}:min"] == summary[f"{name}:max"]

@@ -23,6 +23,8 @@ def id_texts(column: Column) -> list[str | None]:
 
 def id_lists(column: Column, separator: str | None) -> list[list[str]]:
     """The ids of each row that are there."""
+    if isinstance(column, pl.Series) and column.dtype == pl.List(pl.String):
+        return [[text for text in row if text] if row else [] for row in column.to_list()]
     return [_ids(value, separator) for value in _plain(column)]
 
 
