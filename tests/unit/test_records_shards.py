@@ -14,7 +14,6 @@ import pytest
 from onehull.errors import ArtifactError
 from onehull.features import analyze
 from onehull.records import read_manifest, read_records, verify_records, write_records
-from onehull.records.read import epochs_stream
 from onehull.spec.features import CategoricalFeature, ListFeature, NumericFeature, VectorFeature
 
 FEATURES = {
@@ -95,14 +94,6 @@ def test_an_epoch_is_a_permutation_that_depends_on_seed_and_epoch(tmp_path: Path
     np.testing.assert_array_equal(first, epoch(0, 0))
     assert not np.array_equal(first, epoch(0, 1), equal_nan=True)
     assert not np.array_equal(first, epoch(1, 0), equal_nan=True)
-
-
-def test_a_stream_of_epochs_continues_where_another_would_be(tmp_path: Path):
-    records, _ = shards(tmp_path)
-    whole, steps = epochs_stream(records, batch_size=64, seed=3, first_epoch=0, epochs=3)
-    rest, _ = epochs_stream(records, batch_size=64, seed=3, first_epoch=2, epochs=3)
-    assert steps == 5
-    np.testing.assert_array_equal(labels_of(whole)[600:], labels_of(rest))
 
 
 def test_the_manifest_counts_rows_and_labels(tmp_path: Path):

@@ -25,6 +25,7 @@ class FeatureEmbeddings(keras.layers.Layer):
         l2: penalty on the rows that a batch looks up, ``l2 · Σ (row²) / B`` with each look-up counted, in training
             only. A row that is not looked up is not moved.
         seed: seed of the initial rows, together with the features' names.
+        stddev: standard deviation of the initial rows.
         **kwargs: of `keras.layers.Layer`.
     """
 
@@ -34,17 +35,18 @@ class FeatureEmbeddings(keras.layers.Layer):
         dim: int = 16,
         l2: float = 0.0,
         seed: int | None = None,
+        stddev: float = 1e-4,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.inputs = tuple(item if isinstance(item, ModelInput) else ModelInput(**item) for item in inputs)
-        self.dim, self.l2, self.seed = dim, l2, seed
+        self.dim, self.l2, self.seed, self.stddev = dim, l2, seed, stddev
         self._embeddings = {
             item.name: keras.layers.Embedding(
                 item.rows,
                 item.dim or dim,
-                embeddings_initializer=keras.initializers.RandomUniform(
-                    -0.05, 0.05, seed=layer_seed(seed, f"embedding_{item.name}")
+                embeddings_initializer=keras.initializers.RandomNormal(
+                    stddev=stddev, seed=layer_seed(seed, f"embedding_{item.name}")
                 ),
                 dtype=self.dtype_policy,
                 name=f"embedding_{item.name}",
@@ -97,6 +99,6 @@ class FeatureEmbeddings(keras.layers.Layer):
         """The arguments."""
         own = {
             "inputs": [item.model_dump(mode="json") for item in self.inputs],
-            "dim": self.dim, "l2": self.l2, "seed": self.seed,
+            "dim": self.dim, "l2": self.l2, "seed": self.seed, "stddev": self.stddev,
         }  # fmt: skip
         return {**super().get_config(), **own}

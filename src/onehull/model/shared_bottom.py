@@ -23,6 +23,7 @@ def shared_bottom(
     names: LayerNames,
     *,
     embedding_dim: int,
+    embedding_stddev: float,
     bottom: Sequence[int],
     sharing_depth: int | None,
     activation: str,
@@ -41,6 +42,7 @@ def shared_bottom(
         towers: widths of each task's tower.
         names: gives layers names that are free.
         embedding_dim: width of the embeddings whose input does not say.
+        embedding_stddev: standard deviation of the embeddings' first values.
         bottom: widths of the bottom's layers.
         sharing_depth: 0 shares nothing, 1 the embeddings, 1 + len(bottom) everything below the towers (default).
         activation: name of a Keras activation.
@@ -58,7 +60,10 @@ def shared_bottom(
     dense = {"activation": activation, "batch_norm": batch_norm, "l2": l2, "seed": seed}
 
     def embed(name: str) -> Any:
-        return FeatureEmbeddings(inputs, embedding_dim, embedding_l2, seed, name=names.free(name))(dict(symbolic))
+        layer = FeatureEmbeddings(
+            inputs, embedding_dim, embedding_l2, seed, stddev=embedding_stddev, name=names.free(name)
+        )
+        return layer(dict(symbolic))
 
     def layer(name: str, index: int, hidden: Any) -> Any:
         return DenseBlock(bottom[index - 1], dropout=dropout, **dense, name=names.free(f"{name}_{index}"))(hidden)  # type: ignore[arg-type]

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from onehull.records.manifest import LabelStatistics, RecordsManifest, Shard, read_manifest, verify_records
 
 if TYPE_CHECKING:
-    from onehull.records.read import epochs_stream, read_records
+    from onehull.records.read import read_records
     from onehull.records.write import write_records
 
 __all__ = [
     "LabelStatistics",
     "RecordsManifest",
     "Shard",
-    "epochs_stream",
     "read_manifest",
     "read_records",
     "verify_records",
@@ -28,10 +27,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Reading and writing shards needs TensorFlow; reading a manifest does not.
-    if name in {"read_records", "epochs_stream"}:
-        from onehull.records import read
+    if name == "read_records":
+        from onehull.records.read import read_records
 
-        return getattr(read, name)
+        return read_records
     if name == "write_records":
         from onehull.records.write import write_records
 

@@ -58,32 +58,9 @@ def read_records(
     """
     manifest = _verified(records)
     epochs = tf.data.Dataset.from_tensors(tf.constant(epoch, tf.int64))
-    return _passes(records, manifest, split, epochs, batch_size, shuffle, seed, memory_limit_bytes)
-
-
-def epochs_stream(
-    records: Path,
-    *,
-    batch_size: int,
-    seed: int,
-    first_epoch: int,
-    epochs: int,
-    memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
-) -> tuple[tf.data.Dataset, int]:
-    """Shuffled passes over the training part, one after the other, and the number of batches of each.
-
-    Args:
-        records: directory of shards.
-        batch_size: rows of a batch; the last one of a pass may have fewer.
-        seed: of the order.
-        first_epoch: number of the first pass; its order is that of the same epoch in any other run.
-        epochs: passes end before this number.
-        memory_limit_bytes: parts larger than this are streamed from disk.
-    """
-    manifest = _verified(records)
-    numbers = tf.data.Dataset.range(first_epoch, epochs)
-    dataset = _passes(records, manifest, "train", numbers, batch_size, True, seed, memory_limit_bytes)
-    return dataset, -(-manifest.rows("train") // batch_size)
+    batches = _passes(records, manifest, split, epochs, batch_size, shuffle, seed, memory_limit_bytes)
+    # Keras asks how long an epoch is, and a nested dataset does not know.
+    return batches.apply(tf.data.experimental.assert_cardinality(-(-manifest.rows(split) // batch_size)))
 
 
 def load_arrays(records: Path, split: SplitName) -> Arrays:

@@ -17,6 +17,8 @@ class SharedBottom(Section):
 
     kind: Literal["shared_bottom"] = "shared_bottom"
     embedding_dim: Width = 16
+    embedding_stddev: Annotated[float, Field(gt=0, le=1)] = 1e-4
+    """Standard deviation of an embedding's first values. A small one makes ids that are hardly seen say little."""
     bottom: tuple[Width, ...] = (256, 128)
     """Widths of the bottom's layers."""
     sharing_depth: Annotated[int, Field(ge=0)] | None = None

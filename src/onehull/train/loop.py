@@ -108,7 +108,12 @@ def _one_epoch(
         callbacks.append(EpochBar(bars, training.epochs))
     # One call of fit an epoch, because the order of rows belongs to the epoch; the compiled step is kept.
     fitted = model.fit(
-        train_data(state.epoch), initial_epoch=state.epoch, epochs=state.epoch + 1, verbose=0, callbacks=callbacks
+        train_data(state.epoch),
+        initial_epoch=state.epoch,
+        epochs=state.epoch + 1,
+        shuffle=False,
+        verbose=0,
+        callbacks=callbacks,
     )
     measures: Measures = {name: float(values[-1]) for name, values in fitted.history.items()}
     measures.update(validation.measure())
