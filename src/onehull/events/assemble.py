@@ -197,7 +197,9 @@ def _simulated(data_dir: Path) -> str | None:
     if not path.is_file():
         return None
     try:
-        parameters = json.loads(path.read_text(encoding="utf-8"))["parameters"]
-        return ", ".join(f"{name} {value}" for name, value in parameters.items())
-    except (ValueError, KeyError, AttributeError, TypeError):
+        marker = json.loads(path.read_text(encoding="utf-8"))
+        parameters = marker.get("parameters", marker)
+        scalars = {name: value for name, value in parameters.items() if isinstance(value, (str, int, float))}
+        return ", ".join(f"{name} {value}" for name, value in scalars.items()) or f"{WORLD_MARKER} is present"
+    except (OSError, ValueError, AttributeError):
         return f"{WORLD_MARKER} is present"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ KIND, REFERENCE = "kind", "impression"
 """Columns of decoded feedback: kind of the event, id of its impression."""
 
 _LAST_SECOND = 253_402_300_800.0  # the year 10000
+_INT64 = 2**63
 
 
 def value_column(name: str) -> str:
@@ -82,7 +84,7 @@ class BlockDecoder:
             self.quarantine.reject(path, block.first + position, reason, detail, block.lines[position])
 
         events, positions = self._parse(block.lines, reject)
-        moments = np.rint(np.fromiter(map(_seconds, events), np.float64, len(events)) * 1e6)
+        moments = _microseconds([event.time for event in events])
         impressions, feedback = self._sort(events, positions, moments, reject)
         place = {"first": block.first, "file": file}
         return (
@@ -195,9 +197,16 @@ def _place(moments: np.ndarray, lines: np.ndarray, file: int) -> list[pl.Series]
     ]
 
 
-def _seconds(event: Any) -> float:
-    """Seconds since 1970 of an event's time; without an offset it is UTC."""
-    time = event.time
+def _microseconds(times: list[Any]) -> np.ndarray:
+    """Times as microseconds since 1970; without an offset they are UTC."""
+    if set(map(type, times)) == {datetime} and None not in {time.tzinfo for time in times}:
+        seconds = [time.timestamp() for time in times]
+    else:
+        seconds = [_seconds(time) for time in times]
+    return np.rint(np.array(seconds, dtype=np.float64) * 1e6)
+
+
+def _seconds(time: Any) -> float:
     if isinstance(time, datetime):
         return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp()
     return float(time)
@@ -210,11 +219,13 @@ def _number(value: Any) -> float | None:
 
 
 def _ids(name: str, values: list[Any]) -> pl.Series:
-    try:
-        texts = pl.Series(name, values, dtype=pl.String, strict=True)
-    except TypeError:
-        return pl.Series(name, [id_text(value) for value in values], dtype=pl.String)
-    return texts.replace("", None)
+    """Values as id text."""
+    types = set(map(type, values)) - {NoneType}
+    if types <= {str}:
+        return pl.Series(name, values, dtype=pl.String).replace("", None)
+    if types == {int} and all(value is None or abs(value) < _INT64 for value in values):
+        return pl.Series(name, values, dtype=pl.Int64).cast(pl.String)
+    return pl.Series(name, [id_text(value) for value in values], dtype=pl.String)
 
 
 def _feature(name: str, values: list[Any], feature: Feature) -> pl.Series:
