@@ -4,7 +4,7 @@ Each step is a function of a `Project` (spec, data directory, output directory).
 is kept; one that was interrupted continues. `run` does them all. The verbs of the command line are these functions.
 """
 
-from onehull.pipeline.check import check
+from onehull.pipeline.checking import check
 from onehull.pipeline.project import Project
 from onehull.pipeline.verbs import RunResult, assemble, evaluate, export, prepare, run, train
 

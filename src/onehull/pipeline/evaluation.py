@@ -51,7 +51,7 @@ def evaluate_project(project: Project, out: Path, train_key: str) -> None:
         name=project.spec.name,
     )
     write_report(report, out)
-    np.savez(out / PREDICTIONS, **validation)
+    np.savez(out / PREDICTIONS, allow_pickle=False, **validation)
 
 
 def samples_of(project: Project, split: SplitName) -> pl.DataFrame:

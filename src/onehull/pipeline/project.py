@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from onehull.errors import ArtifactError, SpecError
-from onehull.pipeline.check import check
+from onehull.pipeline.checking import check
 from onehull.spec import Spec
 from onehull.spec.data import FileSplit
 from onehull.spec.events import WORLD_MARKER
