@@ -1,0 +1,198 @@
+"""The plots of the report, one function each, painted on Matplotlib axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from onehull.evaluate.numerals import minus, signed
+from onehull.evaluate.report import Bins, Comparison, Costs, Difference, Roc
+from onehull.evaluate.svg import FIRST, GRID, INK, MUTED, PAPER, SECOND, THIRD
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Paint = Callable[["Axes"], None]
+_LOG_FROM = 0.1
+"""Positive rates below this are drawn on logarithmic axes."""
+_CERTAIN = 1.96
+
+
+def roc(curve: Roc) -> Paint:
+    """True against false positives, and the diagonal of chance."""
+
+    def paint(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (1, 3)))
+        axes.fill_between(curve.false_positive_rate, curve.true_positive_rate, color=FIRST, alpha=0.08, linewidth=0)
+        axes.plot(curve.false_positive_rate, curve.true_positive_rate, color=FIRST, clip_on=False)
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="False positive rate", ylabel="True positive rate")
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
+
+    return paint
+
+
+def calibration(bins: Bins, *, probability: bool) -> Paint:
+    """Mean label against mean prediction by decile, with 95 % intervals; rare events on logarithmic axes."""
+
+    def paint(axes: Axes) -> None:
+        seen = [value for value in (*bins.prediction, *bins.label) if value > 0]
+        total = sum(bins.rows)
+        mean = sum(label * n for label, n in zip(bins.label, bins.rows, strict=True)) / total
+        logarithmic = probability and 0 < mean < _LOG_FROM and min(bins.prediction) > 0
+        low = min(seen) / 1.6 if logarithmic else min(0.0, *bins.prediction, *bins.label)
+        high = max(seen, default=1.0) * (1.6 if logarithmic else 1.06)
+        axes.plot([low, high], [low, high], color=MUTED, linewidth=1, linestyle=(0, (1, 3)))
+        if logarithmic:
+            axes.set(xscale="log", yscale="log")
+            axes.minorticks_off()
+        labels = [max(label, low) for label in bins.label]
+        _errorbars(axes, bins, labels, low)
+        axes.plot(bins.prediction, labels, color=FIRST, linewidth=1, alpha=0.5)
+        for x, y, label in zip(bins.prediction, labels, bins.label, strict=True):
+            # A bin without a positive has no place on a logarithmic axis: it stands hollow at its foot.
+            hollow = logarithmic and label <= 0
+            axes.plot(x, y, "o", markersize=5.5, color=FIRST, markerfacecolor=PAPER if hollow else FIRST, clip_on=False)
+        axes.set(xlim=(low, high), ylim=(low, high), xlabel="Mean prediction", ylabel="Mean label")
+        _plain_ticks(axes, logarithmic=logarithmic)
+
+    return paint
+
+
+def _errorbars(axes: Axes, bins: Bins, labels: Sequence[float], floor: float) -> None:
+    half = [_CERTAIN * d / math.sqrt(n) for d, n in zip(bins.deviation, bins.rows, strict=True)]
+    below = [min(h, max(0.0, y - floor)) for h, y in zip(half, labels, strict=True)]
+    axes.errorbar(bins.prediction, labels, [below, half], fmt="none", ecolor=FIRST, elinewidth=1.2, alpha=0.7)
+
+
+def _plain_ticks(axes: Axes, *, logarithmic: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+
+    for axis in (axes.xaxis, axes.yaxis):
+        if logarithmic:
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+        else:
+            axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: minus(f"{value:g}")))
+
+
+def deciles(bins: Bins, xlabel: str) -> Paint:
+    """Mean label and mean prediction, side by side over the bins."""
+
+    def paint(axes: Axes) -> None:
+        place = range(len(bins.rows))
+        half = [_CERTAIN * d / math.sqrt(n) for d, n in zip(bins.deviation, bins.rows, strict=True)]
+        axes.errorbar(place, bins.label, half, color=FIRST, marker="o", markersize=5, elinewidth=1.2, label="Label")
+        axes.plot(place, bins.prediction, color=SECOND, marker="s", markersize=4.5, linestyle="--", label="Prediction")
+        axes.set(xlabel=xlabel, ylim=(min(0.0, *bins.label, *bins.prediction), None))
+        axes.set_xticks(list(place), [f"{p:.3g}" if i % 3 == 0 else "" for i, p in enumerate(bins.position)])
+        axes.grid(visible=False, axis="x")
+        axes.legend(loc="upper left")
+
+    return paint
+
+
+def losses(train: Sequence[float | None], validation: Sequence[float | None]) -> Paint:
+    """Loss by epoch, with a mark on the lowest validation loss."""
+
+    def paint(axes: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        for values, colour, style, name in (
+            (train, FIRST, "-", "Training"),
+            (validation, SECOND, "--", "Validation"),
+        ):
+            known = [(epoch, value) for epoch, value in enumerate(values, 1) if value is not None]
+            if known:
+                axes.plot(*zip(*known, strict=True), color=colour, linestyle=style, label=name)
+                axes.plot(*known[-1], marker="o", markersize=3.5, color=colour, clip_on=False)
+        validated = [(value, epoch) for epoch, value in enumerate(validation, 1) if value is not None]
+        if validated:
+            value, epoch = min(validated)
+            axes.plot(epoch, value, "o", markersize=9, markerfacecolor="none", color=SECOND, markeredgewidth=1.4)
+        axes.set(xlabel="Epoch", ylabel="Loss")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(visible=False, axis="x")
+        axes.legend(loc="upper right")
+
+    return paint
+
+
+def forest(comparison: Comparison) -> Paint:
+    """The relative difference of each task with its interval; to the right is better."""
+
+    def paint(axes: Axes) -> None:
+        from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+        shown = {task: d for task, d in comparison.tasks.items() if _relative(d) is not None}
+        axes.axvline(0, color=MUTED, linewidth=1)
+        for place, difference in enumerate(shown.values()):
+            middle, low, high = _relative(difference) or (0.0, 0.0, 0.0)
+            colour = {"better": THIRD, "worse": SECOND}.get(difference.verdict, MUTED)
+            axes.plot([low, high], [place, place], color=colour, linewidth=2.4)
+            axes.plot(middle, place, marker="D" if difference.negative_transfer else "o", markersize=7, color=colour)
+        axes.set_yticks(range(len(shown)), list(shown))
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.set(ylim=(len(shown) - 0.4, -0.6), xlabel="Relative gain, % (right is better)")
+        reach = max(abs(value) for value in axes.get_xlim())
+        axes.set_xlim(-reach, reach)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: "0" if value == 0 else signed(value, _digits(reach)))
+        )
+        axes.grid(visible=False, axis="y")
+        axes.spines["left"].set_visible(False)
+
+    return paint
+
+
+def _digits(reach: float) -> int:
+    return max(0, math.ceil(1 - math.log10(reach))) if reach < 10 else 0
+
+
+def _relative(difference: Difference) -> tuple[float, float, float] | None:
+    """Gain, and the ends of its interval, in per cent of the baseline; positive is better."""
+    ends = (difference.difference, difference.low, difference.high)
+    if difference.baseline is None or not difference.baseline or any(value is None for value in ends):
+        return None
+    sign = -1 if difference.lower_is_better else 1
+    middle, low, high = (100 * sign * (value or 0.0) / abs(difference.baseline) for value in ends)
+    return middle, min(low, high), max(low, high)
+
+
+def parameters(costs: Costs) -> Paint:
+    """Parameters of this model, shared and of one task, above independent models."""
+
+    def paint(axes: Axes) -> None:
+        from matplotlib.ticker import EngFormatter, MaxNLocator
+
+        own = costs.total - costs.shared
+        axes.barh(0, costs.shared, color=FIRST, height=0.55, label="Shared")
+        axes.barh(0, own, left=costs.shared, color=THIRD, height=0.55, label="Of one task")
+        axes.barh(1, costs.independent, color=GRID, height=0.55)
+        axes.set_yticks([0, 1], ["This\nmodel", f"{len(costs.by_task)} single\nmodels"])
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.set(ylim=(1.5, -0.9), xlabel="Parameters")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.grid(visible=False, axis="y")
+        axes.spines["left"].set_visible(False)
+        axes.legend(loc="upper left", ncols=2, borderaxespad=0)
+
+    return paint
+
+
+def loss_curves(
+    history: Sequence[Mapping[str, float | int | None]], task: str
+) -> tuple[list[float | None], list[float | None]]:
+    """Training and validation loss of a task by epoch, as far as the history has them."""
+    train = [epoch.get(f"{task}_loss") for epoch in history]
+    validation = [epoch.get(f"val_{task}_loss") for epoch in history]
+    return train, validation
+
+
+def has_intervals(comparison: Comparison) -> bool:
+    """Whether there is anything for `forest` to show."""
+    return any(_relative(difference) is not None for difference in comparison.tasks.values())

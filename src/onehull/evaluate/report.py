@@ -1,0 +1,122 @@
+"""The report as data: what ``report.json`` holds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from onehull.spec.samples import SplitName
+from onehull.spec.section import Section
+
+Value = int | float | None
+Points = tuple[float, ...]
+Verdict = Literal["better", "worse", "no difference shown", "undefined"]
+
+
+class Roc(Section):
+    """Points of the ROC curve from (0, 0) to (1, 1)."""
+
+    false_positive_rate: Points
+    true_positive_rate: Points
+
+
+class Bins(Section):
+    """Means over bins of about equal size: of the prediction, or of another quantity."""
+
+    position: Points
+    """Mean of what the bins are made of: the prediction, or the duration."""
+    prediction: Points
+    """Mean prediction."""
+    label: Points
+    """Mean label."""
+    deviation: Points
+    """Standard deviation of the labels within the bin."""
+    rows: tuple[int, ...]
+
+
+class Constant(Section):
+    """The predictor that says the same number for every row."""
+
+    value: float
+    source: Literal["train", "split"]
+    """The mean label of training, or of the evaluated rows themselves (which favours the constant)."""
+    rmse: float
+
+
+class TaskReport(Section):
+    """One task on its own sample space: the rows where its label exists."""
+
+    kind: Literal["binary", "regression", "multiclass"]
+    metrics: dict[str, Value]
+    """See `onehull.metrics.task_metrics`; null is undefined."""
+    roc: Roc | None = None
+    calibration: Bins | None = None
+    """By the prediction, for binary and regression tasks."""
+    by_duration: Bins | None = None
+    """By the duration, for regression tasks."""
+    constant: Constant | None = None
+    """For regression tasks: the error that a model must beat."""
+
+
+class Difference(Section):
+    """A task's metric in this model and in its single-task model, on the same rows."""
+
+    metric: Literal["auc", "rmse", "log_loss"]
+    lower_is_better: bool
+    value: float | None
+    baseline: float | None
+    difference: float | None
+    """value - baseline."""
+    low: float | None
+    """Lower end of the 95 % interval of the difference."""
+    high: float | None
+    verdict: Verdict
+    """From the interval: better or worse only where it leaves out 0."""
+    negative_transfer: bool
+    """Sharing made this task worse."""
+
+
+class Comparison(Section):
+    """This model against one model a task, by a paired bootstrap."""
+
+    tasks: dict[str, Difference]
+    delta_m: float | None
+    """Mean relative gain over the tasks, per cent (Maninis et al. 2019)."""
+    delta_m_low: float | None
+    delta_m_high: float | None
+    delta_m_lift: float | None
+    """The same with AUC counted as its lift over 0.5, which raw AUC compresses."""
+    resamples: int
+    resampled: Literal["user", "row"]
+    """What was drawn with replacement."""
+
+
+class Costs(Section):
+    """Parameters of the model beside independent models with the same layers."""
+
+    total: int
+    shared: int
+    """Used by two or more tasks."""
+    by_task: dict[str, int]
+    """Used by one task only."""
+    independent: int
+    """Of one model a task."""
+    total_bytes: int
+    independent_bytes: int
+
+
+class Report(Section):
+    """What a model does on one part of the samples."""
+
+    format: int = 1
+    name: str
+    split: SplitName
+    rows: int
+    users: int | None
+    """Different users; null where the rows have none."""
+    simulated: str | None = None
+    """What the data say about being simulated."""
+    tasks: dict[str, TaskReport]
+    comparison: Comparison | None = None
+    costs: Costs | None = None
+    history: tuple[dict[str, Value], ...] = ()
+    """One entry an epoch: ``TASK_loss`` on training, ``val_TASK_loss`` on validation, and whatever else was logged."""
