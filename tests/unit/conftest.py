@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -188,6 +190,16 @@ def make_service(tmp_path):
         service.close()
 
 
+@pytest.fixture
+def client_of():
+    """Opens Starlette's test client on an application; errors of ours come back as the 500 that a client would see."""
+    with warnings.catch_warnings():
+        # Starlette 1.1 and later prefer httpx2, and say so; httpx still works and is what the field has.
+        warnings.simplefilter("ignore")
+        from starlette.testclient import TestClient
+    return lambda app: TestClient(app, raise_server_exceptions=False)
+
+
 @pytest.fixture(scope="session")
 def litert_model():
     """A real LiteRT model with the inputs and tasks of the small bundle, exported from Keras (seeded, untrained)."""
@@ -217,8 +229,6 @@ def litert_model():
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint("serving_default", score, input_signature=[signature])
-    import tempfile
-
     with tempfile.TemporaryDirectory() as directory:
         archive.write_out(directory, verbose=False)
         content = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=["serving_default"]).convert()

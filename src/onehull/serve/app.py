@@ -84,12 +84,14 @@ def application(service: Service) -> Starlette:
         service.close()
 
     paths = frozenset(route.path for route in routes)
-    return Starlette(
+    app = Starlette(
         routes=routes,
         middleware=[Middleware(SecurityHeaders), Middleware(Counted, service.metrics, paths)],
         exception_handlers={RefusalError: _rejected, HTTPException: _http_error},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 async def rank(service: Service, request: Request) -> Response:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,7 +104,7 @@ class EventLog:
                 self._release(stream)
         self._owner.release()
 
-    def _append(self, stream: str, now: datetime, lines: list[Mapping[str, Any]], *, durable: bool) -> None:
+    def _append(self, stream: str, now: datetime, lines: Sequence[Mapping[str, Any]], *, durable: bool) -> None:
         if not lines:
             return
         data = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines)

@@ -230,7 +230,8 @@ class Ranker:
         fused_K: NDArray[np.float64],
         seconds: Mapping[str, float],
     ) -> Trace:
-        missing, unseen = {}, {}
+        missing: dict[str, float] = {}
+        unseen: dict[str, float] = {}
         for presence, rows, repeat in ((one, None, len(rows_K)), (self.items.presence, rows_K, 1)):
             counts = presence.total(rows, repeat)
             missing |= dict(zip(presence.features, counts[0].tolist(), strict=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
@@ -136,7 +135,7 @@ def read_rank_request(document: object) -> RankRequest:
     Raises:
         RefusalError: 422 with every fault.
     """
-    return _read(RankRequest, document, lambda path: path)
+    return _read(RankRequest, document)
 
 
 def read_events(document: object) -> list[FeedbackEvent]:
@@ -146,7 +145,7 @@ def read_events(document: object) -> list[FeedbackEvent]:
         RefusalError: 422 with every fault.
     """
     if not isinstance(document, list):
-        return [_read(FeedbackEvent, document, lambda path: path)]
+        return [_read(FeedbackEvent, document)]
     if not 1 <= len(document) <= MAX_EVENTS:
         rule = f"must hold between 1 and {MAX_EVENTS} events"
         raise RefusalError(422, [Fault("", rule, len(document), "Send them in several requests.")])
@@ -154,7 +153,7 @@ def read_events(document: object) -> list[FeedbackEvent]:
     faults: list[Fault] = []
     for number, item in enumerate(document):
         try:
-            events.append(_read(FeedbackEvent, item, lambda path, number=number: f"{number}.{path}".rstrip(".")))
+            events.append(_read(FeedbackEvent, item, f"{number}."))
         except RefusalError as rejection:
             faults += rejection.faults
     if faults:
@@ -165,17 +164,17 @@ def read_events(document: object) -> list[FeedbackEvent]:
 _SHOWN_FAULTS = 20
 
 
-def _read(model: type[_Model], document: object, place: Callable[[str], str]) -> _Model:
+def _read(model: type[_Model], document: object, prefix: str = "") -> _Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
         known = list(model.model_fields)
         details = error.errors(include_url=False)[:_SHOWN_FAULTS]
-        raise RefusalError(422, [_fault(detail, known, place) for detail in details]) from error
+        raise RefusalError(422, [_fault(detail, known, prefix) for detail in details]) from error
 
 
-def _fault(detail: ErrorDetails, known: list[str], place: Callable[[str], str]) -> Fault:
-    path = place(".".join(str(part) for part in detail["loc"]))
+def _fault(detail: ErrorDetails, known: list[str], prefix: str) -> Fault:
+    path = (prefix + ".".join(str(part) for part in detail["loc"])).rstrip(".")
     match detail["type"]:
         case "extra_forbidden":
             return Fault(path, "is not a known field", detail["input"], suggest(detail["loc"][-1], known))

@@ -20,14 +20,13 @@ def sliders(weights: Mapping[str, float]) -> list[dict[str, Any]]:
 
 def _slider(name: str, value: float) -> dict[str, Any]:
     least = 3.0 if ".power" in name else 10.0
-    top = _round_up(max(least, 2 * abs(value)))
+    top = _round_up(max(least, 2 * abs(value)), (1, 2, 3, 5))
     low, high = (-top, 0.0) if value < 0 else (0.0, top)
-    return {"name": name, "value": value, "min": low, "max": high, "step": _round_up(top / _STEPS)}
+    return {"name": name, "value": value, "min": low, "max": high, "step": _round_up(top / _STEPS, (1, 2, 5))}
 
 
-def _round_up(value: float) -> float:
-    """The next 1, 2, 3 or 5 times a power of ten."""
+def _round_up(value: float, digits: tuple[int, ...]) -> float:
+    """The next of these digits times a power of ten."""
     power = 10.0 ** math.floor(math.log10(value))
-    return next(
-        (float(f"{digit * power:.6g}") for digit in (1, 2, 3, 5) if digit * power >= value * (1 - 1e-9)), 10 * power
-    )
+    rounded = next((digit * power for digit in digits if digit * power >= value * (1 - 1e-9)), 10 * power)
+    return float(f"{rounded:.6g}")

@@ -3,7 +3,7 @@
 
 import { svg } from "./dom.js";
 
-function hash(text) {
+export function hash(text) {
   let value = 2166136261;
   for (const character of text) value = Math.imul(value ^ character.codePointAt(0), 16777619);
   return value >>> 0;
@@ -24,7 +24,7 @@ function wave(next, level) {
   const shift = next() * 6.28;
   const length = 1 + next() * 1.6;
   const points = [];
-  for (let x = 0; x <= 320; x += 16) {
+  for (let x = 0; x <= 320; x += 8) {
     points.push(`${x} ${(level + height * Math.sin((x / 320) * 6.28 * length + shift)).toFixed(1)}`);
   }
   return `M0 180 L${points.join(" L")} L320 180 Z`;

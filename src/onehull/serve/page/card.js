@@ -50,7 +50,7 @@ function bars(tasks) {
 export function createCard(item, context) {
   const length = duration(item.show.duration_s);
   const open = () => context.open(item);
-  const chips = Object.keys(item.show).some((key) => item.show[key] !== null && key !== "duration_s") ? [] : attributes(item.attributes, 6);
+  const chips = Object.keys(item.show).some((key) => item.show[key] !== null && key !== "duration_s") ? [] : attributes(item, 6);
   const subtitle = item.show.subtitle;
   const card = h(
     "article",
@@ -93,7 +93,7 @@ export function updateCard(card, item, place, total, context, largest) {
   card.setAttribute("aria-posinset", place + 1);
   card.setAttribute("aria-setsize", total);
   card.querySelector(".rank").textContent = place + 1;
-  card.querySelector(".score b").textContent = number(item.score);
+  card.querySelector(".score b").textContent = item.score === null ? "–" : Math.abs(item.score) < 1e5 && Math.abs(item.score) >= 1e-3 ? item.score.toPrecision(4) : number(item.score, 4);
   for (const row of card.querySelectorAll(".bar-row")) {
     const name = row.dataset.task;
     const { text, size, absolute } = taskValue(context.tasks[name], item.scores[name]);

@@ -108,6 +108,6 @@ export class Panel {
 // What a client knows by itself: the hour. Anything else starts with the most frequent value.
 function now(field, choices) {
   const hour = String(new Date().getHours());
-  if (field === "hour" && choices.includes(hour)) return hour;
+  if (field.includes("hour") && choices.includes(hour)) return hour;
   return choices[0];
 }

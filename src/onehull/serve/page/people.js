@@ -1,6 +1,7 @@
 // Whose feed this is: a searchable list of users to be.
 
 import * as api from "./api.js";
+import { hash } from "./art.js";
 import { byId, h } from "./dom.js";
 import { attributes } from "./words.js";
 
@@ -39,7 +40,7 @@ export class People {
       button.setAttribute("aria-pressed", String(button.dataset.user === user.id));
     }
     byId("dock-user").textContent = user.id;
-    const known = attributes(user.attributes ?? {}, 6);
+    const known = attributes(user, 6);
     byId("viewer").replaceChildren(
       face(user.id),
       h("div", {}, h("h2", {}, `Feed of ${user.id}`),
@@ -49,7 +50,7 @@ export class People {
   }
 
   #list(query, total) {
-    const rows = this.found.map((user) => this.#row(user, attributes(user.attributes, 3).map((a) => a.text).join(" · ")));
+    const rows = this.found.map((user) => this.#row(user, attributes(user, 3).map((a) => a.text).join(" · ")));
     if (query && !this.found.some((user) => user.id === query)) {
       rows.push(this.#row({ id: query, attributes: {} }, "a viewer the model does not know"));
     }
@@ -67,8 +68,7 @@ export class People {
 }
 
 function face(id) {
-  let hue = 7;
-  for (const character of id) hue = (hue * 31 + character.codePointAt(0)) % 360;
+  const hue = (hash(id) * 137.508) % 360;
   const text = id.replace(/[^\p{L}\p{N}]/gu, "").slice(-2) || "?";
   return h("span", { class: "face", "aria-hidden": "true", "--hue": hue }, text);
 }

@@ -6,11 +6,11 @@ export function percent(value) {
   return `${hundred.toFixed(hundred < 0.95 ? 2 : hundred < 9.95 ? 1 : 0)} %`;
 }
 
-export function number(value) {
+export function number(value, digits = 3) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
   if (size >= 1e5 || (size > 0 && size < 1e-3)) return value.toExponential(2);
-  return String(Number(value.toPrecision(size >= 100 ? 4 : 3)));
+  return String(Number(value.toPrecision(size >= 100 ? digits + 1 : digits)));
 }
 
 export function duration(seconds) {
@@ -25,9 +25,10 @@ export const title = (item) => String(item.show.title ?? item.id);
 
 export const words = (name) => name.replaceAll("_", " ");
 
-export function attributes(entries, most) {
-  return Object.entries(entries)
-    .filter(([, value]) => value !== null && !(Array.isArray(value) && !value.length))
+// Attributes worth a line; the id itself, when it is a feature as well, is not one.
+export function attributes(entity, most) {
+  return Object.entries(entity.attributes ?? {})
+    .filter(([, value]) => value !== null && value !== entity.id && !(Array.isArray(value) && !value.length))
     .slice(0, most)
     .map(([name, value]) => {
       const text = Array.isArray(value) ? value.join(", ") : typeof value === "number" ? number(value) : String(value);
@@ -38,5 +39,5 @@ export function attributes(entries, most) {
 export function weightLabel(name) {
   const [tasks, role] = name.split(".");
   const again = role.match(/_\d+$/)?.[0].replace("_", " #") ?? "";
-  return { tasks: tasks.split("_"), text: words(tasks), sign: role.startsWith("power") ? "^" : "×", again };
+  return { tasks: tasks.split("_"), text: words(tasks), sign: role.startsWith("power") ? "exponent" : "factor", again };
 }

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from onehull.errors import ArtifactError
+from onehull.export import open_bundle
+from onehull.serve import Ranker, RankRequest
+from onehull.serve.engine import RawEncoder, array_encoders, litert_scorer
+
+
+def test_the_ranker_gives_the_scores_of_the_keras_model(litert_bundle, litert_model):
+    bundle = open_bundle(litert_bundle)
+    response = Ranker.open(bundle).rank(RankRequest(user="u3", context={"hour_of_day": 20, "temperature": 12.5}, k=100))
+    items = bundle.items.filter(bundle.items["id"].is_in([item.id for item in response.items]))
+    user = bundle.users.filter(bundle.users["id"] == "u3")
+    count = len(items)
+    rows = {name: items[f"x.{name}"].to_list() for name in bundle.manifest.item_features}
+    rows |= {name: user[f"x.{name}"].to_list() * count for name in bundle.manifest.user_features}
+    rows |= {"hour": ["20"] * count, "temperature": [12.5] * count}
+    encoded = array_encoders(bundle.transform)(tuple(bundle.transform.features)).encode(rows, count)
+    expected = {task: np.asarray(value)[:, 0] for task, value in _by_task(litert_model[0], encoded).items()}
+    place = {key: row for row, key in enumerate(items["id"])}
+    for item in response.items:
+        for task, value in item.scores.items():
+            assert value == pytest.approx(float(expected[task][place[item.id]]), abs=1e-5)
+
+
+def _by_task(model, encoded):
+    return model(encoded, training=False)
+
+
+def test_threads_and_batches_of_any_size_get_their_own_scores(litert_bundle):
+    ranker = Ranker.open(litert_bundle)
+    requests = [RankRequest(user=f"u{n}", candidates=[f"i{i}" for i in range(1 + 9 * n)], k=200) for n in range(12)]
+    alone = [[item.score for item in ranker.rank(request).items] for request in requests]
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(5):
+            together = [[item.score for item in response.items] for response in pool.map(ranker.rank, requests)]
+            assert together == alone
+
+
+def test_a_file_that_is_no_model_is_told(tmp_path):
+    (tmp_path / "model.tflite").write_bytes(b"not a model")
+    with pytest.raises(ArtifactError, match=r"model\.tflite is not a LiteRT model"):
+        litert_scorer(tmp_path / "model.tflite")
+
+
+def test_ranking_with_litert_loads_no_tensorflow(litert_bundle):
+    code = (
+        "import sys; from onehull.serve import Ranker, RankRequest, create_app;"
+        "assert Ranker.open(sys.argv[1]).rank(RankRequest(user='u1')).items; create_app(sys.argv[1]);"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules), 'loaded'"
+    )
+    subprocess.run([sys.executable, "-c", code, str(litert_bundle)], check=True)
+
+
+def test_raw_values_take_the_form_of_the_savedmodel(bundle_directory):
+    bundle = open_bundle(bundle_directory)
+    encoder = RawEncoder(bundle.spec.features)
+    raw = encoder.encode({"user": ["u1"], "age": [None], "tags": [["short", None, "long", "live"]]}, 1)
+    assert raw["user"].tolist() == ["u1"]
+    assert raw["category"].tolist() == [""]
+    assert np.isnan(raw["age"]).all()
+    assert raw["tags"].tolist() == [["short", "", "long"]]
+    assert len(encoder.encode_frame(bundle.items)["tags"]) == len(bundle.items)
+
+
+def test_a_bundle_without_items_is_refused(tmp_path, make_ranker):
+    from onehull.serve.build import ranker_of
+    from onehull.serve.engine import Engine
+
+    class WithoutItems:
+        spec = manifest = users = path = None
+        items = None
+
+    encoders = array_encoders(None)  # type: ignore[arg-type]
+    with pytest.raises(ArtifactError, match="has no items to rank"):
+        ranker_of(WithoutItems(), Engine(encoders, encoders, dict))  # type: ignore[arg-type]
