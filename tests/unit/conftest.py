@@ -148,6 +148,12 @@ def plain_scores(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
+def tables():
+    """The small bundle's spec as a document, its users and its items."""
+    return SPEC, users_table(), items_table()
+
+
+@pytest.fixture
 def bundle_directory(tmp_path):
     return write_bundle(tmp_path / "harbour" / "1")
 

@@ -4,12 +4,15 @@ import json
 import os
 from datetime import UTC, datetime, timedelta
 
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from onehull.events import assemble
 from onehull.serve.app import application
 from onehull.serve.event_log import EventLog
+from onehull.spec import load_spec
 
 JSON = {"content-type": "application/json"}
 
@@ -49,12 +52,33 @@ def test_what_is_served_and_what_comes_of_it_is_in_the_log(client, tmp_path, rea
         (item["impression"], item["id"], "u1") for item in items
     ]
     assert [line["context"] for line in shown] == [
-        {"position": 1, "hour_of_day": 20},
-        {"position": 2, "hour_of_day": 20},
+        {"hour_of_day": 20, "position": 0},
+        {"hour_of_day": 20, "position": 1},
     ]
     click, watch = read_log(tmp_path / "events", "feedback")
     assert (click["event"], click["impression"], click["id"]) == ("click", items[0]["impression"], "e1")
     assert (watch["value"], watch["time"]) == (12.5, "2026-01-05T08:00:00.000Z")
+
+
+def test_the_log_is_one_that_assembly_reads(client, tmp_path, tables):
+    spec_document, users, items_frame = tables
+    items = post(client, "/rank", {"user": "u1", "context": {"hour_of_day": 20}, "k": 4}).json()["items"]
+    assert post(client, "/events", {"event": "click", "impression": items[2]["impression"]}).status_code == 202
+    log = tmp_path / "events"
+    users.rename({"id": "user", "x.interest": "interest", "x.age": "age"}).write_parquet(log / "users.parquet")
+    table = items_frame.rename({"id": "item", "x.category": "category", "x.tags": "tags", "x.duration": "duration"})
+    table.with_columns(pl.lit("x").alias("title")).write_parquet(log / "items.parquet")
+    paths = {name: {"path": f"{name}s.parquet", "key": name} for name in ("user", "item")}
+    split = {"by": "random", "validation": 0.3, "test": 0.3}
+    features = {name: feature for name, feature in spec_document["features"].items() if name != "temperature"}
+    spec = load_spec(
+        {**spec_document, "features": features, "data": {**spec_document["data"], "tables": paths, "split": split}}
+    )
+    assemble(spec, log, tmp_path / "samples")
+    samples = pl.read_parquet(tmp_path / "samples" / "samples.parquet").sort("sample")
+    assert samples["item"].to_list() == [item["id"] for item in items]
+    assert samples["y.click"].to_list() == [None, None, 1.0, None]  # windows are open: no click yet is no zero
+    assert samples["x.hour"].to_list() == ["20"] * 4
 
 
 def test_a_preview_logs_nothing(client, tmp_path, read_log):

@@ -196,9 +196,10 @@ def test_a_phone_shows_everything_within_its_width(visit, scheme):
             until(page.locator(f"#{panel}").is_visible)
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         small = page.evaluate("""() => [...document.querySelectorAll('button, input, select')]
-            .filter(e => e.checkVisibility({visibilityProperty: true}))
-            .filter(e => Math.round(e.getBoundingClientRect().width) < 44 || Math.round(e.getBoundingClientRect().height) < 44)
-            .map(e => e.outerHTML.slice(0, 80))""")
+            .filter(element => element.checkVisibility({visibilityProperty: true}))
+            .map(element => [element.outerHTML.slice(0, 80), element.getBoundingClientRect()])
+            .filter(([, box]) => Math.round(box.width) < 44 || Math.round(box.height) < 44)
+            .map(([html]) => html)""")
         assert small == []
     page.keyboard.press("Escape")
     until(page.locator("#people").is_hidden)

@@ -12,7 +12,8 @@ from onehull.spec.features import CategoricalFeature, Feature, ListFeature, Nume
 from onehull.spec.samples import id_text
 
 POSITION = "position"
-"""Column that the service itself fills in the log: the rank at which an item was shown."""
+"""Column that the service itself fills in the log: the place at which an item was shown, from 0. A request may name it,
+to say at which place all candidates are to be imagined; the log holds where they really stood."""
 _LARGEST = 3.4e38
 _MAX_TEXT = 1024
 _MAX_LIST = 1024

@@ -74,7 +74,7 @@ class EventLog:
                 "time": _iso(moment),
                 "user": request.user,
                 "item": item.id,
-                "context": {POSITION: item.rank, **request.context},
+                "context": {**request.context, POSITION: item.rank - 1},
                 "request": response.request,
                 "model": version,
                 "score": item.score,
