@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import keras
@@ -66,7 +67,13 @@ class RawScorer:
 
 def litert_model(model: keras.Model, inputs: tuple[ModelInput, ...]) -> bytes:
     """The model as a LiteRT flat buffer with one signature, ``serving_default``: encoded inputs → scores."""
-    score = tf.function(encoded_scorer(model), input_signature=[encoded_signature(inputs)])
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([score.get_concrete_function()], model)
-    content: bytes = converter.convert()
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serving_default", encoded_scorer(model), input_signature=[encoded_signature(inputs)])
+    # By way of a SavedModel, whose variables the converter freezes; those of a bare function it leaves as variables.
+    with TemporaryDirectory() as directory:
+        archive.write_out(directory, verbose=False)
+        content: bytes = tf.lite.TFLiteConverter.from_saved_model(
+            directory, signature_keys=["serving_default"]
+        ).convert()
     return content
