@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from onehull.errors import DataError, Fault, suggest
+from onehull.errors import Fault, suggest
 from onehull.events.columns import dtypes, feature_rule, is_number, time_rule
 from onehull.events.files import find_files, scan_table
 from onehull.events.sources import Sources, find_sources
@@ -26,15 +26,15 @@ def data_faults(spec: Spec, data_dir: Path) -> list[Fault]:
 
     Returns:
         One fault for each broken rule, places being dotted paths of the spec.
+
+    Raises:
+        DataError: a table is there and cannot be read.
     """
     faults = [*_role_faults(spec.data), *_file_faults(spec.data, data_dir)]
     if faults:
         return faults  # columns of absent files would only repeat it
-    try:
-        sources = find_sources(spec, data_dir)
-        tables = _other_tables(spec.data, data_dir)
-    except DataError as error:
-        return [Fault("data", f"must be readable: {error}", has_value=False)]
+    sources = find_sources(spec, data_dir)
+    tables = _other_tables(spec.data, data_dir)
     return [
         *_table_key_faults(spec.data, sources),
         *_key_faults(spec.data, sources),

@@ -3,10 +3,10 @@
 Rules, for a task with window w and an impression at t:
 
 - an event counts when t ≤ its time ≤ t + w;
-- binary: 1 with at least one such event; regression: their sum; multiclass: the class of the last one
-  (of several at the same moment, values decide, never the order of lines);
-- without one, the label is 0 (multiclass: missing) once the window has closed, that is when the log is complete
-  until t + w or later; before that it is missing;
+- while the window is open, that is until the log is complete up to t + w, the label is missing, also where an event
+  has already come: of the rows with an open window only positives would have labels, and every rate would be too high;
+- then, binary: 1 with at least one such event, else 0; regression: their sum; multiclass: the class of the last one
+  (of several at the same moment, values decide, never the order of lines), missing without one;
 - feedback older than its impression is a fault of a clock or of an id, and is rejected.
 
 Every impression gives exactly one row, and nothing depends on the order of lines or files.
@@ -139,14 +139,15 @@ def _raw_label(task: Task, used: pl.DataFrame, moments: np.ndarray, until: int) 
     delay = pl.col(MOMENT) - pl.col(_SHOWN)
     events = used.filter((pl.col(KIND) == task.event) & (delay <= window))
     rows = events[_ROW].to_numpy()
-    closed = moments + window <= until
-    absent = np.full(len(moments), np.nan) if isinstance(task, MulticlassTask) else np.where(closed, 0.0, np.nan)
+    is_open = moments + window > until
+    labels = np.full(len(moments), np.nan) if isinstance(task, MulticlassTask) else np.zeros(len(moments))
     if isinstance(task, BinaryTask):
-        absent[rows] = 1.0
-        return absent
-    values = events[value_column(task.value or "value")].to_numpy()
-    if isinstance(task, MulticlassTask):
-        absent[rows] = values  # of equal indices, NumPy keeps the last
-        return absent
-    sums = np.bincount(rows, weights=values, minlength=len(moments))
-    return np.where(np.bincount(rows, minlength=len(moments)) > 0, sums, absent)
+        labels[rows] = 1.0
+    else:
+        values = events[value_column(task.value or "value")].to_numpy()
+        if isinstance(task, MulticlassTask):
+            labels[rows] = values  # of equal indices, NumPy keeps the last
+        else:
+            labels = np.bincount(rows, weights=values, minlength=len(moments))
+    labels[is_open] = np.nan
+    return labels

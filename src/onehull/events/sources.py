@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import polars as pl
 
-from onehull.errors import Fault, SpecError
+from onehull.errors import DataError, Fault, SpecError
 from onehull.events.columns import dtypes
 from onehull.events.files import find_files, scan_table
 from onehull.events.lines import read_blocks
@@ -128,17 +130,22 @@ def _table_columns(table: Table | None, data_dir: Path) -> dict[str, pl.DataType
 
 def _context_fields(files: list[Path]) -> dict[str, pl.DataType | None] | None:
     """Fields of ``context`` in the first impressions, in order of appearance; None where there is no impression."""
-    decoder, fields, seen = msgspec.json.Decoder(_Peek), dict[str, None](), 0
+    fields: dict[str, None] = {}
+    seen = 0
+    for context in islice(_contexts(files), _PEEKED_IMPRESSIONS):
+        fields.update(dict.fromkeys(context))
+        seen += 1
+    return {**fields} if seen else None
+
+
+def _contexts(files: list[Path]) -> Iterator[dict[str, Any]]:
+    """The context of each impression that can be read; the rest is told when the log is read in full."""
+    decoder = msgspec.json.Decoder(_Peek)
     for path in files:
-        for block in read_blocks(path):
-            for line in block.lines:
-                try:
-                    event = decoder.decode(line)
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    continue  # the quarantine tells about it when the log is read
-                if event.event == IMPRESSION:
-                    fields.update(dict.fromkeys(event.context or ()))
-                    seen += 1
-                if seen >= _PEEKED_IMPRESSIONS:
-                    return dict(fields)
-    return dict(fields) if seen else None
+        with suppress(DataError):
+            for block in read_blocks(path):
+                for line in block.lines:
+                    with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                        event = decoder.decode(line)
+                        if event.event == IMPRESSION:
+                            yield event.context or {}
