@@ -148,6 +148,6 @@ def _raw_label(task: Task, used: pl.DataFrame, moments: np.ndarray, until: int) 
         if isinstance(task, MulticlassTask):
             labels[rows] = values  # of equal indices, NumPy keeps the last
         else:
-            labels = np.bincount(rows, weights=values, minlength=len(moments))
+            labels = np.bincount(rows, weights=values, minlength=len(moments)).astype(np.float64)
     labels[is_open] = np.nan
     return labels
