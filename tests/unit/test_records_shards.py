@@ -2,18 +2,18 @@
 
 import json
 import resource
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import tensorflow as tf
 
 from onehull.errors import ArtifactError
-from onehull.features import analyze
+from onehull.features import ArrayTransform, analyze
 from onehull.records import read_manifest, read_records, verify_records, write_records
+from onehull.records.read import load_arrays
 from onehull.spec.features import CategoricalFeature, ListFeature, NumericFeature, VectorFeature
 
 FEATURES = {
@@ -154,32 +154,101 @@ def test_a_part_without_rows_gives_no_batches(tmp_path: Path):
     assert list(read_records(tmp_path / "shards", "test", batch_size=8)) == []
 
 
-FULL_DISK = """
-import resource, sys
-from pathlib import Path
-import polars as pl
-from onehull.errors import ArtifactError
-from onehull.features import Transform
-from onehull.records import write_records
-import tensorflow
-directory = Path(sys.argv[1])
-transform = Transform.load(directory / "transform.json")
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-try:
-    write_records(directory / "samples.parquet", transform, ["click", "watch"], directory / "shards")
-except ArtifactError as error:
-    print("refused:", error)
-"""
-
-
 def test_a_full_disk_leaves_the_last_good_shards(tmp_path: Path):
     records, frame = shards(tmp_path)
-    analyze(FEATURES, frame.lazy()).save(tmp_path / "transform.json")
+    transform = analyze(FEATURES, frame.lazy())
     before = {path.name: path.read_bytes() for path in records.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     # A file may grow to 4 KiB and no further: writes fail as they do on a full disk.
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert "refused:" in done.stdout, done.stderr
-    assert "cannot be written" in done.stdout
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(ArtifactError, match=r"shards cannot be written.*intact"):
+            write_records(tmp_path / "samples.parquet", transform, TASKS, records)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {path.name: path.read_bytes() for path in records.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["samples.parquet", "shards"]
     verify_records(records)
-    assert resource.getrlimit(resource.RLIMIT_FSIZE) != (4096, 4096)
+
+
+def test_an_interrupted_write_leaves_the_last_good_shards(tmp_path: Path):
+    records, frame = shards(tmp_path)
+    transform = analyze(FEATURES, frame.lazy())
+
+    def interrupt(rows: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_records(tmp_path / "samples.parquet", transform, TASKS, records, progress=interrupt)
+    verify_records(records)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["samples.parquet", "shards"]
+    # Killed between the two renames of a swap: the next write finds the old shards beside their place.
+    records.rename(tmp_path / ".shards.old")
+    with pytest.raises(KeyboardInterrupt):
+        write_records(tmp_path / "samples.parquet", transform, TASKS, records, progress=interrupt)
+    verify_records(records)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["samples.parquet", "shards"]
+
+
+def test_a_samples_table_that_is_missing_is_refused_with_its_name(tmp_path: Path):
+    records, frame = shards(tmp_path)
+    with pytest.raises(ArtifactError, match=r"absent\.parquet is missing"):
+        write_records(tmp_path / "absent.parquet", analyze(FEATURES, frame.lazy()), TASKS, records)
+    verify_records(records)
+
+
+def test_a_shard_that_changes_after_it_was_checked_is_checked_again(tmp_path: Path):
+    records, _ = shards(tmp_path)
+    read_records(records, "train", batch_size=64)
+    shard = records / "train-00000-of-00005.tfrecord"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(ArtifactError, match="train-00000-of-00005"):
+        read_records(records, "train", batch_size=64)
+
+
+def test_rows_of_parts_may_be_mixed_in_the_table(tmp_path: Path):
+    frame = samples(tmp_path / "samples.parquet", 20_000).sample(fraction=1, shuffle=True, seed=1)
+    frame.write_parquet(tmp_path / "samples.parquet")
+    told: list[int] = []
+    manifest = write_records(
+        tmp_path / "samples.parquet",
+        analyze(FEATURES, frame.lazy()),
+        TASKS,
+        tmp_path / "shards",
+        rows_per_shard=5000,
+        progress=told.append,
+    )
+    assert sum(told) == len(frame)
+    assert [shard.rows for shard in manifest.splits["train"]] == [5000, 5000, 2000]
+    for split in ("train", "validation", "test"):
+        expected = frame.filter(pl.col("split") == split)["y.watch"].cast(pl.Float32).to_numpy()
+        np.testing.assert_array_equal(labels_of(read_records(tmp_path / "shards", split, batch_size=999)), expected)
+
+
+def test_all_rows_of_a_part_are_the_batches_in_one_piece(tmp_path: Path):
+    records, frame = shards(tmp_path)
+    inputs, labels = load_arrays(records, "test")
+    batch = next(read_records(records, "test", batch_size=1000).as_numpy_iterator())
+    for loaded, expected in zip((inputs, labels), batch, strict=True):
+        assert set(loaded) == set(expected)
+        for name, values in loaded.items():
+            assert values.dtype == expected[name].dtype
+            np.testing.assert_array_equal(values, expected[name])
+    encoded = ArrayTransform(analyze(FEATURES, frame.lazy())).encode_frame(frame.filter(pl.col("split") == "test"))
+    for name, values in encoded.items():
+        np.testing.assert_allclose(inputs[name], values, rtol=1e-6)
+
+
+def test_an_epoch_knows_its_length_and_may_be_read_twice(tmp_path: Path):
+    records, _ = shards(tmp_path)
+    for limit in (1 << 30, 0):
+        dataset = read_records(records, "train", batch_size=64, shuffle=True, memory_limit_bytes=limit)
+        assert int(dataset.cardinality()) == 5
+        np.testing.assert_array_equal(labels_of(dataset), labels_of(dataset))
+
+
+def test_examples_are_in_protobufs_deterministic_form(tmp_path: Path):
+    """Ids below 128 need one byte, so that nothing is longer than protobuf itself would write it."""
+    records, _ = shards(tmp_path)
+    for serialized in tf.data.TFRecordDataset(str(records / "test-00000-of-00002.tfrecord")).as_numpy_iterator():
+        assert tf.train.Example.FromString(serialized).SerializeToString(deterministic=True) == serialized

@@ -10,26 +10,31 @@ import tensorflow as tf
 
 from onehull.features.graph import raw_signature
 from onehull.features.transform import Transform
+from onehull.features.values import vectors
 from onehull.spec.samples import feature_column
 
 
 def raw_tensors(transform: Transform, rows: pl.DataFrame) -> dict[str, Any]:
     """Named raw tensors of some rows: text (missing ``""``), numbers (missing NaN), padded lists, vectors."""
-    return {
-        name: tf.constant(_column(rows[feature_column(name)], spec), spec.dtype)
-        for name, spec in raw_signature(transform).items()
-    }
+    signature = raw_signature(transform)
+    filled = rows.select(_filled(name, spec) for name, spec in signature.items())
+    return {name: tf.constant(_array(filled[name], spec), spec.dtype) for name, spec in signature.items()}
 
 
-def _column(values: pl.Series, spec: Any) -> np.ndarray:
-    """One column as an array that `tf.constant` takes."""
-    if spec.dtype == tf.string and spec.shape.rank == 1:
-        return values.fill_null("").to_numpy()
+def _filled(name: str, spec: Any) -> pl.Expr:
+    """A raw column under the feature's name; what is missing is filled in where Polars can."""
+    column = pl.col(feature_column(name)).alias(name)
     if spec.dtype == tf.string:
-        lists = [[item or "" for item in row or ()] for row in values.to_list()]
-        width = max((len(row) for row in lists), default=0)
-        return np.array([row + [""] * (width - len(row)) for row in lists], dtype=object).reshape(len(lists), width)
+        return column.cast(pl.String).fill_null("") if spec.shape.rank == 1 else column.cast(pl.List(pl.String))
+    return column.cast(pl.Float32).fill_null(np.nan) if spec.shape.rank == 1 else column.cast(pl.List(pl.Float32))
+
+
+def _array(column: pl.Series, spec: Any) -> np.ndarray:
+    """One column as an array that `tf.constant` takes."""
     if spec.shape.rank == 1:
-        return values.cast(pl.Float32).fill_null(np.nan).to_numpy()
-    absent = [np.nan] * spec.shape[1]
-    return np.array([absent if row is None else row for row in values.to_list()], dtype=np.float32)
+        return column.to_numpy()
+    if spec.dtype == tf.float32:
+        return vectors(column, spec.shape[1], column.name)
+    lists = [[item or "" for item in row or ()] for row in column.to_list()]
+    width = max(map(len, lists), default=0)
+    return np.array([row + [""] * (width - len(row)) for row in lists], dtype=object).reshape(len(lists), width)

@@ -1,8 +1,8 @@
 """Shards → batches of ``(inputs, labels)``.
 
-Data that fit in memory are parsed once; every epoch then gathers rows in an order of its own, over all rows. Larger
-data are read shard by shard, in a shuffled order of shards through a buffer of rows. Either way the order is a function
-of (seed, epoch), so that a run that continues at epoch 3 sees what it would have seen.
+A part that fits in memory is parsed once; every pass then gathers its rows in an order of its own, over all rows.
+Larger parts are read shard by shard, in a shuffled order of shards through a buffer of rows. Either way the order is a
+function of (seed, epoch), so that a run that continues at epoch 3 sees what it would have seen.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from onehull.records.manifest import LABEL_PREFIX, MANIFEST, RecordsManifest, verify_records
-from onehull.spec.inputs import ModelInput
+from onehull.records.manifest import LABEL_PREFIX, MANIFEST, RecordsManifest, read_manifest, verify_records
+from onehull.records.memory import RowTables, Shapes
 from onehull.spec.samples import SplitName
 
 MEMORY_LIMIT_BYTES = 1 << 30
@@ -26,7 +26,9 @@ _BUFFER_ROWS = 65_536
 _PARSE_ROWS = 4096
 _CYCLE_SHARDS = 4
 
-Arrays = dict[str, tf.Tensor]
+Arrays = dict[str, np.ndarray]
+_Tensors = dict[str, Any]
+_FileStates = tuple[tuple[str, int, int], ...]
 
 
 def read_records(
@@ -41,6 +43,8 @@ def read_records(
 ) -> tf.data.Dataset:
     """One pass over a part.
 
+    The shards are checked against the manifest, once in a process as long as no file changes.
+
     Args:
         records: directory of shards.
         split: which part.
@@ -48,7 +52,7 @@ def read_records(
         shuffle: rows in an order that depends on (seed, epoch); otherwise that of the samples table.
         seed: of the order.
         epoch: of the order.
-        memory_limit_bytes: parts larger than this are streamed from disk.
+        memory_limit_bytes: a part that needs more than this is streamed from disk; 0 streams any part.
 
     Returns:
         Batches ``(inputs, labels)``: inputs as in `ModelInput`, labels float32 ``(B,)`` by task, NaN where missing.
@@ -56,117 +60,94 @@ def read_records(
     Raises:
         ArtifactError: a shard is missing, cut short or altered.
     """
-    manifest = _verified(records)
-    epochs = tf.data.Dataset.from_tensors(tf.constant(epoch, tf.int64))
-    batches = _passes(records, manifest, split, epochs, batch_size, shuffle, seed, memory_limit_bytes)
-    # Keras asks how long an epoch is, and a nested dataset does not know.
-    return batches.apply(tf.data.experimental.assert_cardinality(-(-manifest.rows(split) // batch_size)))
-
-
-def load_arrays(records: Path, split: SplitName) -> Arrays:
-    """All rows of a part as tensors, inputs and labels under their feature names, in the order of the samples table."""
-    _verified(records)
-    return _load(str(records), split, (records / MANIFEST).stat().st_mtime_ns)
-
-
-def _passes(
-    records: Path,
-    manifest: RecordsManifest,
-    split: SplitName,
-    epochs: tf.data.Dataset,
-    batch_size: int,
-    shuffle: bool,
-    seed: int,
-    limit: int,
-) -> tf.data.Dataset:
-    size = manifest.rows(split) * _row_bytes(manifest)
-    if size <= limit:
-        batches = _from_memory(load_arrays(records, split), manifest.rows(split), epochs, batch_size, shuffle, seed)
+    records = records.resolve()
+    states = _file_states(records)
+    manifest = _verified(records, states)
+    rows = manifest.rows(split)
+    random = np.random.default_rng((seed, epoch)) if shuffle else None
+    if rows * _row_bytes(manifest) <= memory_limit_bytes:
+        order = np.arange(rows) if random is None else random.permutation(rows)
+        batches = _in_memory(records, split, states).epoch(batch_size, order)
     else:
-        batches = _from_disk(records, manifest, split, epochs, batch_size, shuffle, seed)
-    return batches.map(_split_labels, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        batches = _from_disk(records, manifest, split, batch_size, random)
+    parts = batches.map(_split_labels, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    # Keras asks how long an epoch is, and files do not say.
+    return parts.apply(tf.data.experimental.assert_cardinality(-(-rows // batch_size)))
 
 
-def _from_memory(
-    arrays: Arrays, rows: int, epochs: tf.data.Dataset, batch_size: int, shuffle: bool, seed: int
-) -> tf.data.Dataset:
-    def one_pass(epoch: Any) -> tf.data.Dataset:
-        def gather(indices: Any) -> Arrays:
-            if shuffle:
-                key = tf.stack([tf.constant(seed, tf.int64), epoch])
-                indices = tf.random.experimental.index_shuffle(indices, tf.cast(key, tf.int32), rows - 1)
-            return {name: tf.gather(values, indices) for name, values in arrays.items()}
+def load_arrays(records: Path, split: SplitName) -> tuple[Arrays, Arrays]:
+    """All rows of a part, in the order of the samples table.
 
-        return tf.data.Dataset.range(rows).batch(batch_size).map(gather, num_parallel_calls=tf.data.AUTOTUNE)
+    Args:
+        records: directory of shards.
+        split: which part.
 
-    return epochs.flat_map(one_pass)
+    Returns:
+        Inputs ``(R, …)`` and labels ``(R,)``, as in the batches of `read_records`.
+
+    Raises:
+        ArtifactError: a shard is missing, cut short or altered.
+    """
+    records = records.resolve()
+    states = _file_states(records)
+    _verified(records, states)
+    return _split_labels(_in_memory(records, split, states).arrays())
 
 
 def _from_disk(
-    records: Path,
-    manifest: RecordsManifest,
-    split: SplitName,
-    epochs: tf.data.Dataset,
-    batch_size: int,
-    shuffle: bool,
-    seed: int,
+    records: Path, manifest: RecordsManifest, split: SplitName, batch_size: int, random: np.random.Generator | None
 ) -> tf.data.Dataset:
+    files = np.array([str(records / shard.file) for shard in manifest.splits[split]])
+    if random is None:
+        rows = tf.data.TFRecordDataset(files)
+    else:
+        shuffled = tf.data.Dataset.from_tensor_slices(random.permutation(files))
+        rows = shuffled.interleave(tf.data.TFRecordDataset, cycle_length=_CYCLE_SHARDS)
+        seed = int(random.integers(2**31))
+        rows = rows.shuffle(_BUFFER_ROWS, seed=seed, reshuffle_each_iteration=False)
+    return _parsed(rows.batch(batch_size), manifest)
+
+
+@lru_cache(maxsize=3)  # the parts of one set of shards are read in turn
+def _in_memory(records: Path, split: SplitName, states: _FileStates) -> RowTables:
+    manifest = _verified(records, states)
     files = [str(records / shard.file) for shard in manifest.splits[split]]
-
-    def one_pass(epoch: Any) -> tf.data.Dataset:
-        names = tf.data.Dataset.from_tensor_slices(files)
-        if not shuffle:
-            return names.flat_map(tf.data.TFRecordDataset).batch(batch_size)
-        key = seed * 1_000_003 + epoch
-        rows = names.shuffle(len(files), seed=key).interleave(tf.data.TFRecordDataset, cycle_length=_CYCLE_SHARDS)
-        return rows.shuffle(_BUFFER_ROWS, seed=key + 1).batch(batch_size)
-
-    features = _features(manifest)
-    return epochs.flat_map(one_pass).map(lambda batch: _parse(batch, features), num_parallel_calls=tf.data.AUTOTUNE)
-
-
-@lru_cache(maxsize=4)
-def _load(records: str, split: SplitName, changed_ns: int) -> Arrays:
-    del changed_ns  # a new manifest is another entry
-    directory = Path(records)
-    manifest = RecordsManifest.model_validate_json((directory / MANIFEST).read_bytes())
-    features = _features(manifest)
-    files = [str(directory / shard.file) for shard in manifest.splits[split]]
-    batches = tf.data.TFRecordDataset(files).batch(_PARSE_ROWS).map(lambda batch: _parse(batch, features))
-    parts: list[Mapping[str, np.ndarray]] = list(batches.as_numpy_iterator())
-    if not parts:
-        return {name: tf.zeros((0, *spec.shape), spec.dtype) for name, spec in features.items()}
-    return {name: tf.constant(np.concatenate([part[name] for part in parts])) for name in features}
+    batches = _parsed(tf.data.TFRecordDataset(files).batch(_PARSE_ROWS), manifest).prefetch(2)
+    return RowTables(_shapes(manifest), manifest.rows(split), batches.as_numpy_iterator())
 
 
 @lru_cache(maxsize=16)
-def _verified_cached(records: str, changed_ns: int) -> RecordsManifest:
-    del changed_ns
-    return verify_records(Path(records))
+def _verified(records: Path, states: _FileStates) -> RecordsManifest:
+    del states  # other files are another entry
+    return verify_records(records)
 
 
-def _verified(records: Path) -> RecordsManifest:
-    """Checks the shards once for each manifest, not at every epoch."""
-    path = records / MANIFEST
-    return _verified_cached(str(records), path.stat().st_mtime_ns if path.is_file() else 0)
+def _file_states(records: Path) -> _FileStates:
+    """Name, size and time of change of the manifest and of all shards that are there."""
+    manifest = read_manifest(records)
+    names = [MANIFEST, *(shard.file for shards in manifest.splits.values() for shard in shards)]
+    stats = {name: (records / name).stat() for name in names if (records / name).is_file()}
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items())
 
 
-def _features(manifest: RecordsManifest) -> dict[str, tf.io.FixedLenFeature]:
-    inputs = {item.name: _feature(item) for item in manifest.inputs}
-    labels = {f"{LABEL_PREFIX}{task}": tf.io.FixedLenFeature((), tf.float32) for task in manifest.tasks}
-    return {**inputs, **labels}
+def _shapes(manifest: RecordsManifest) -> Shapes:
+    inputs = {item.name: (item.shape, item.dtype) for item in manifest.inputs}
+    return {**inputs, **{f"{LABEL_PREFIX}{task}": ((), "float32") for task in manifest.tasks}}
 
 
-def _feature(item: ModelInput) -> tf.io.FixedLenFeature:
-    return tf.io.FixedLenFeature(item.shape, tf.float32 if item.kind == "dense" else tf.int64)
+def _parsed(batches: tf.data.Dataset, manifest: RecordsManifest) -> tf.data.Dataset:
+    """Batches of serialised Examples → tensors by feature. Parsing a batch at once is what makes it fast."""
+    stored = {"int32": tf.int64, "float32": tf.float32}
+    formats = {name: tf.io.FixedLenFeature(shape, stored[dtype]) for name, (shape, dtype) in _shapes(manifest).items()}
+
+    def parse(examples_B: Any) -> _Tensors:
+        parsed = tf.io.parse_example(examples_B, formats)
+        return {name: tf.cast(value, tf.int32) if value.dtype == tf.int64 else value for name, value in parsed.items()}
+
+    return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _parse(batch: Any, features: Mapping[str, Any]) -> Arrays:
-    parsed = tf.io.parse_example(batch, features)
-    return {name: tf.cast(value, tf.int32) if value.dtype == tf.int64 else value for name, value in parsed.items()}
-
-
-def _split_labels(batch: Arrays) -> tuple[Arrays, Arrays]:
+def _split_labels(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     inputs = {name: value for name, value in batch.items() if not name.startswith(LABEL_PREFIX)}
     labels = {name.removeprefix(LABEL_PREFIX): value for name, value in batch.items() if name.startswith(LABEL_PREFIX)}
     return inputs, labels

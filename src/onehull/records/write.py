@@ -1,9 +1,12 @@
-"""Samples → shards: the transform graph encodes, NumPy lays out the Examples, TensorFlow writes the records."""
+"""Samples → shards: the transform graph encodes, NumPy lays out the Examples, TensorFlow writes the records.
+
+The table is read once, in batches, so that it may be larger than memory.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,12 @@ import polars as pl
 import tensorflow as tf
 
 from onehull.errors import ArtifactError
-from onehull.features.graph import transform_model
+from onehull.features.graph import raw_signature, transform_model
 from onehull.features.tensors import raw_tensors
 from onehull.features.transform import Transform
 from onehull.records.example import Column, ExampleEncoder, id_bytes
 from onehull.records.manifest import LABEL_PREFIX, MANIFEST, LabelStatistics, RecordsManifest, Shard, file_sha256
-from onehull.spec.samples import SPLIT, SPLITS, SplitName, label_column
+from onehull.spec.samples import SPLIT, SPLITS, SplitName, feature_column, label_column
 
 _BATCH_ROWS = 8192
 
@@ -47,73 +50,122 @@ def write_records(
         progress: told about rows as they are written.
 
     Raises:
-        ArtifactError: the disk is full or not writable; what stood there before is intact.
+        ArtifactError: the samples table is missing, or the disk is full or not writable; what stood there before is
+            intact.
     """
-    building = out_dir.parent / f".{out_dir.name}.building"
+    building, old = (out_dir.with_name(f".{out_dir.name}.{suffix}") for suffix in ("building", "old"))
+    if not samples.is_file():
+        raise ArtifactError(f"{samples} is missing. Make it with: onehull assemble")
     try:
+        if old.exists() and not out_dir.exists():
+            old.rename(out_dir)  # killed between the two renames of an earlier swap
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
-        writer = _ShardWriter(transform, tasks, building, progress or _silent)
         table = pl.scan_parquet(samples)
-        splits = {split: writer.write(split, table.filter(pl.col(SPLIT) == split), rows_per_shard) for split in SPLITS}
         manifest = RecordsManifest(
             inputs=transform.inputs,
             tasks=tuple(tasks),
-            splits=splits,
+            splits=_write_parts(table, transform, tasks, building, rows_per_shard, progress or _silent),
             labels={task: _label_statistics(table, task) for task in tasks},
         )
         (building / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        if out_dir.exists():
-            shutil.rmtree(out_dir)
-        building.rename(out_dir)
+        _swap(building, out_dir, old)
     except (OSError, tf.errors.OpError) as error:
-        raise ArtifactError(f"{out_dir}: the shards cannot be written: {error}") from error
+        remedy = "What stood there before is intact. Free some space or choose another directory, then run it again."
+        raise ArtifactError(f"{out_dir}: the shards cannot be written: {error}. {remedy}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return manifest
 
 
+def _swap(building: Path, out_dir: Path, old: Path) -> None:
+    """Puts a finished directory in its place; an interruption leaves the old or the new one whole."""
+    shutil.rmtree(old, ignore_errors=True)
+    if out_dir.exists():
+        out_dir.rename(old)
+    building.rename(out_dir)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_parts(
+    table: pl.LazyFrame,
+    transform: Transform,
+    tasks: Sequence[str],
+    directory: Path,
+    rows_per_shard: int,
+    progress: Progress,
+) -> dict[SplitName, tuple[Shard, ...]]:
+    """Writes the shards of all parts in one pass over the table."""
+    encode = tf.function(transform_model(transform), input_signature=[raw_signature(transform)])
+    examples = ExampleEncoder(_columns(transform, tasks))
+    writers = {split: _ShardWriter(directory, split, rows_per_shard) for split in SPLITS}
+    columns = [SPLIT, *map(feature_column, transform.features), *map(label_column, tasks)]
+    batches = table.select(columns).collect_batches(chunk_size=_BATCH_ROWS, maintain_order=True, engine="streaming")
+    try:
+        for batch in batches:
+            values = {name: np.asarray(value) for name, value in encode(raw_tensors(transform, batch)).items()}
+            encoded = examples.encode({**values, **_labels(batch, tasks)})
+            for split, writer in writers.items():
+                writer.write(encoded[(batch[SPLIT] == split).to_numpy()])
+            progress(len(batch))
+    finally:
+        for writer in writers.values():
+            writer.close()
+    return {split: writer.finish() for split, writer in writers.items()}
+
+
+def _columns(transform: Transform, tasks: Sequence[str]) -> list[Column]:
+    """Features of the Examples, in the order of their names, as protobuf's deterministic form has them."""
+    inputs = [Column(i.name, i.length, 0 if i.kind == "dense" else id_bytes(i.rows - 1)) for i in transform.inputs]
+    labels = [Column(f"{LABEL_PREFIX}{task}", 1) for task in tasks]
+    return sorted([*inputs, *labels], key=lambda column: column.name)
+
+
+def _labels(batch: pl.DataFrame, tasks: Sequence[str]) -> Mapping[str, np.ndarray]:
+    filled = batch.select(pl.col(label_column(task)).cast(pl.Float32).fill_null(np.nan) for task in tasks)
+    return {f"{LABEL_PREFIX}{task}": filled[label_column(task)].to_numpy() for task in tasks}
+
+
 class _ShardWriter:
-    """Writes the shards of one part after the other with one traced transform."""
+    """Writes the rows of one part, a new file after every so many."""
 
-    def __init__(self, transform: Transform, tasks: Sequence[str], directory: Path, progress: Progress) -> None:
-        self._transform = transform
-        self._tasks = tasks
-        self._directory = directory
-        self._progress = progress
-        self._graph = tf.function(transform_model(transform), reduce_retracing=True)
-        columns = [Column(i.name, i.length, 0 if i.kind == "dense" else id_bytes(i.rows - 1)) for i in transform.inputs]
-        columns += [Column(f"{LABEL_PREFIX}{task}", 1) for task in tasks]
-        self._encoder = ExampleEncoder(sorted(columns, key=lambda column: column.name))
+    def __init__(self, directory: Path, split: SplitName, rows_per_shard: int) -> None:
+        self._directory, self._split, self._rows_per_shard = directory, split, rows_per_shard
+        self._rows: list[int] = []
+        self._file: Any = None
 
-    def write(self, split: SplitName, rows: pl.LazyFrame, rows_per_shard: int) -> tuple[Shard, ...]:
-        frame = rows.collect()
-        starts = range(0, len(frame), rows_per_shard)
-        return tuple(
-            self._write_shard(f"{split}-{index:05d}-of-{len(starts):05d}.tfrecord", frame.slice(start, rows_per_shard))
-            for index, start in enumerate(starts)
-        )
+    def write(self, examples: np.ndarray) -> None:
+        """Appends Examples, uint8 ``(B, bytes of an Example)``."""
+        done = 0
+        while done < len(examples):
+            if not self._rows or self._rows[-1] == self._rows_per_shard:
+                self.close()
+                self._file = tf.io.TFRecordWriter(str(self._open_path(len(self._rows))))
+                self._rows.append(0)
+            part = examples[done : done + self._rows_per_shard - self._rows[-1]]
+            content, size = part.tobytes(), part.shape[1]
+            for start in range(0, len(content), size):
+                self._file.write(content[start : start + size])
+            self._rows[-1] += len(part)
+            done += len(part)
 
-    def _write_shard(self, name: str, frame: pl.DataFrame) -> Shard:
-        path = self._directory / name
-        with tf.io.TFRecordWriter(str(path)) as writer:
-            for batch in _batches(frame):
-                for example in self._encoder.encode(self._encode(batch)):
-                    writer.write(example.tobytes())
-                self._progress(len(batch))
-        return Shard(file=name, rows=len(frame), size_bytes=path.stat().st_size, sha256=file_sha256(path))
+    def close(self) -> None:
+        """Closes the file that is open; a disk that is full may say so only now."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
-    def _encode(self, batch: pl.DataFrame) -> dict[str, np.ndarray]:
-        encoded: dict[str, Any] = self._graph(raw_tensors(self._transform, batch))
-        values = {name: np.asarray(value) for name, value in encoded.items()}
-        for task in self._tasks:
-            labels = batch[label_column(task)].cast(pl.Float32).fill_null(float("nan"))
-            values[f"{LABEL_PREFIX}{task}"] = labels.to_numpy()
-        return values
+    def finish(self) -> tuple[Shard, ...]:
+        """Names the files, now that their number is known."""
+        return tuple(self._shard(index, rows) for index, rows in enumerate(self._rows))
 
+    def _open_path(self, index: int) -> Path:
+        return self._directory / f"{self._split}-{index:05d}.open"
 
-def _batches(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    return (frame.slice(start, _BATCH_ROWS) for start in range(0, len(frame), _BATCH_ROWS))
+    def _shard(self, index: int, rows: int) -> Shard:
+        name = f"{self._split}-{index:05d}-of-{len(self._rows):05d}.tfrecord"
+        path = self._open_path(index).rename(self._directory / name)
+        return Shard(file=name, rows=rows, size_bytes=path.stat().st_size, sha256=file_sha256(path))
 
 
 def _silent(rows: int) -> None:
@@ -132,7 +184,7 @@ def _label_statistics(table: pl.LazyFrame, task: str) -> LabelStatistics:
             mean=label.mean(),
             mean_log1p=pl.when(label.min() > -1).then(label.log1p().mean()),
         )
-        .collect()
+        .collect(engine="streaming")
         .row(0, named=True)
     )
     return LabelStatistics(**counted)
