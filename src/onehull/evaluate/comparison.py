@@ -17,9 +17,9 @@ Points = Mapping[str, tuple[float | None, float | None]]
 """Task → its metric in this model and in the single-task model."""
 
 _INTERVAL = (2.5, 97.5)
-_WORK = 30_000_000
-"""Rows times tasks times resamples: about five seconds."""
-_FEWEST, _MOST = 100, 400
+_WORK = 150_000_000
+"""Rows times tasks times resamples: a few seconds."""
+_FEWEST, _MOST = 200, 1000
 
 
 def compare(
@@ -33,7 +33,7 @@ def compare(
     Args:
         tasks: name → labels and predictions.
         users: number of each row's user ``(B,)``, NaN where unknown; None draws rows.
-        resamples: how many draws. Default: 100 to 400, fewer for more rows.
+        resamples: how many draws. Default: 200 to 1,000, fewer for more rows.
         seed: of the draws.
     """
     pairs = {name: pair_of(rows) for name, rows in tasks.items()}

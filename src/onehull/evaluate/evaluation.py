@@ -56,7 +56,7 @@ def evaluate(
         simulated: what the data say about being simulated.
         duration_column: feature whose value is a duration, to show regression tasks against it.
         train_means: mean label of regression tasks in training, for the constant predictor.
-        resamples: of the bootstrap. Default: 100 to 400, fewer for more rows.
+        resamples: of the bootstrap. Default: 200 to 1,000, fewer for more rows.
         seed: of the bootstrap.
 
     Raises:

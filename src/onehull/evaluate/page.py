@@ -90,12 +90,8 @@ def _task_plots(report: Report, name: str, task: TaskReport, drawer: _Drawer) ->
         drawn.append(drawer("ROC", label, plots.roc(task.roc), f"Area {area}. Dotted: chance."))
     if task.calibration is not None:
         drawn.append(_calibration(name, task, task.calibration, drawer))
-    if task.kind == "regression" and task.calibration is not None:
-        paint = plots.deciles(task.calibration, "Mean prediction of the decile")
-        caption = "Rows sorted by prediction, ten parts of equal size."
-        drawn.append(drawer("By decile", f"Mean label and prediction of {name} by decile", paint, caption))
     if task.by_duration is not None:
-        paint = plots.deciles(task.by_duration, "Mean duration of the decile")
+        paint = plots.along(task.by_duration, "Mean duration of the decile")
         caption = "Rows sorted by duration, ten parts of equal size."
         drawn.append(drawer("By duration", f"Mean label and prediction of {name} by duration", paint, caption))
     train, validation = plots.loss_curves(report.history, name)
@@ -111,7 +107,8 @@ def _calibration(name: str, task: TaskReport, bins: Bins, drawer: _Drawer) -> Pl
     number = f"{len(bins.rows)} bins" if len(bins.rows) > 1 else "One bin"
     paint = plots.calibration(bins, probability=task.kind == "binary")
     caption = f"{number} of {rows} rows, with 95 % intervals. Dotted: calibrated."
-    return drawer("Calibration", f"Mean label against mean prediction of {name}", paint, caption)
+    title = "Calibration" if task.kind == "binary" else "Label by decile of prediction"
+    return drawer(title, f"Mean label against mean prediction of {name}", paint, caption)
 
 
 def _headline(task: TaskReport) -> tuple[tuple[str, str], ...]:

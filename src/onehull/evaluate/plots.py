@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from onehull.evaluate.numerals import minus, signed
+from onehull.evaluate.numerals import minus, significant
 from onehull.evaluate.report import Bins, Comparison, Costs, Difference, Roc
 from onehull.evaluate.svg import FIRST, GRID, INK, MUTED, PAPER, SECOND, THIRD
 
@@ -17,6 +17,7 @@ Paint = Callable[["Axes"], None]
 _LOG_FROM = 0.1
 """Positive rates below this are drawn on logarithmic axes."""
 _CERTAIN = 1.96
+_LONGEST_LABEL = 18
 
 
 def roc(curve: Roc) -> Paint:
@@ -53,7 +54,8 @@ def calibration(bins: Bins, *, probability: bool) -> Paint:
         for x, y, label in zip(bins.prediction, labels, bins.label, strict=True):
             # A bin without a positive has no place on a logarithmic axis: it stands hollow at its foot.
             hollow = logarithmic and label <= 0
-            axes.plot(x, y, "o", markersize=5.5, color=FIRST, markerfacecolor=PAPER if hollow else FIRST, clip_on=False)
+            face = PAPER if hollow else FIRST
+            axes.plot(x, y, "o", markersize=5.5, color=FIRST, markerfacecolor=face, clip_on=False, zorder=4)
         axes.set(xlim=(low, high), ylim=(low, high), xlabel="Mean prediction", ylabel="Mean label")
         _plain_ticks(axes, logarithmic=logarithmic)
 
@@ -69,26 +71,30 @@ def _errorbars(axes: Axes, bins: Bins, labels: Sequence[float], floor: float) ->
 def _plain_ticks(axes: Axes, *, logarithmic: bool) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-    for axis in (axes.xaxis, axes.yaxis):
+    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
         if logarithmic:
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+            # Two labels a decade where there is room for them.
+            roomy = high / low < 60
+            axis.set_major_locator(LogLocator(subs=(1, 3) if roomy else (1,), numticks=8))
         else:
             axis.set_major_locator(MaxNLocator(5))
         axis.set_major_formatter(FuncFormatter(lambda value, _: minus(f"{value:g}")))
 
 
-def deciles(bins: Bins, xlabel: str) -> Paint:
-    """Mean label and mean prediction, side by side over the bins."""
+def along(bins: Bins, xlabel: str) -> Paint:
+    """Mean label and mean prediction along another quantity."""
 
     def paint(axes: Axes) -> None:
         place = range(len(bins.rows))
         half = [_CERTAIN * d / math.sqrt(n) for d, n in zip(bins.deviation, bins.rows, strict=True)]
-        axes.errorbar(place, bins.label, half, color=FIRST, marker="o", markersize=5, elinewidth=1.2, label="Label")
-        axes.plot(place, bins.prediction, color=SECOND, marker="s", markersize=4.5, linestyle="--", label="Prediction")
+        label = axes.errorbar(place, bins.label, half, color=FIRST, marker="o", markersize=5, elinewidth=1.2)
+        (prediction,) = axes.plot(
+            place, bins.prediction, color=SECOND, marker="s", markersize=3.5, linestyle="--", zorder=4
+        )
         axes.set(xlabel=xlabel, ylim=(min(0.0, *bins.label, *bins.prediction), None))
-        axes.set_xticks(list(place), [f"{p:.3g}" if i % 3 == 0 else "" for i, p in enumerate(bins.position)])
+        axes.set_xticks(list(place), [significant(p, 3) if i % 3 == 0 else "" for i, p in enumerate(bins.position)])
         axes.grid(visible=False, axis="x")
-        axes.legend(loc="upper left")
+        axes.legend([label, prediction], ["Label", "Prediction"], loc="upper left")
 
     return paint
 
@@ -133,23 +139,22 @@ def forest(comparison: Comparison) -> Paint:
             colour = {"better": THIRD, "worse": SECOND}.get(difference.verdict, MUTED)
             axes.plot([low, high], [place, place], color=colour, linewidth=2.4)
             axes.plot(middle, place, marker="D" if difference.negative_transfer else "o", markersize=7, color=colour)
-        axes.set_yticks(range(len(shown)), list(shown))
+        axes.set_yticks(range(len(shown)), [_short(task) for task in shown])
         axes.tick_params(axis="y", labelcolor=INK)
         axes.set(ylim=(len(shown) - 0.4, -0.6), xlabel="Relative gain, % (right is better)")
         reach = max(abs(value) for value in axes.get_xlim())
         axes.set_xlim(-reach, reach)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.xaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: "0" if value == 0 else signed(value, _digits(reach)))
-        )
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: minus(f"{value:+.3g}") if value else "0"))
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
 
     return paint
 
 
-def _digits(reach: float) -> int:
-    return max(0, math.ceil(1 - math.log10(reach))) if reach < 10 else 0
+def _short(name: str) -> str:
+    """A name that leaves room for the plot beside it; the table has the whole of it."""
+    return name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}…"
 
 
 def _relative(difference: Difference) -> tuple[float, float, float] | None:
@@ -172,7 +177,7 @@ def parameters(costs: Costs) -> Paint:
         axes.barh(0, costs.shared, color=FIRST, height=0.55, label="Shared")
         axes.barh(0, own, left=costs.shared, color=THIRD, height=0.55, label="Of one task")
         axes.barh(1, costs.independent, color=GRID, height=0.55)
-        axes.set_yticks([0, 1], ["This\nmodel", f"{len(costs.by_task)} single\nmodels"])
+        axes.set_yticks([0, 1], ["This model", f"{len(costs.by_task)} single models"])
         axes.tick_params(axis="y", labelcolor=INK)
         axes.set(ylim=(1.5, -0.9), xlabel="Parameters")
         axes.xaxis.set_major_locator(MaxNLocator(4))

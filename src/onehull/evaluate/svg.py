@@ -87,8 +87,8 @@ def _inline(svg: str, name: str, label: str) -> str:
     svg = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', svg)
     svg = re.sub(r'(xlink:)?href="#([^"]+)"', rf'href="#{name}-\2"', svg)
     svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
-    # "font: 9px 'DejaVu Sans', …" would name fonts; the size and the page's own family are enough.
-    svg = re.sub(r"font: ([0-9.]+px)[^;\"]*", r"font-size: \1", svg)
+    # The page's own family: the drawing would name the fonts of this machine.
+    svg = re.sub(r" font-family: [^;\"]*;", "", svg)
     for stand_in, variable in _VARIABLES.items():
         svg = svg.replace(stand_in, variable)
     return svg.strip()

@@ -29,7 +29,6 @@ def write_report(report: Report, out_dir: str | Path) -> tuple[Path, Path]:
     """
     directory = Path(out_dir)
     page = render_page(report)
-    directory.mkdir(parents=True, exist_ok=True)
     data_path, page_path = directory / REPORT_JSON, directory / REPORT_HTML
     _replace(data_path, report.model_dump_json(indent=2) + "\n")
     _replace(page_path, page)
@@ -39,6 +38,7 @@ def write_report(report: Report, out_dir: str | Path) -> tuple[Path, Path]:
 def _replace(path: Path, text: str) -> None:
     temporary: Path | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
             temporary = Path(file.name)
             file.write(text)

@@ -19,17 +19,18 @@ class RankedScores:
     def __init__(self, labels: Floats, scores: Floats) -> None:
         self._order = np.argsort(scores, kind="stable")
         ranked = scores[self._order]
-        self._positive = labels[self._order] > 0
+        self._positive = (labels[self._order] > 0).astype(np.float64)
         # A tie is a run of equal scores; AUC needs the weights of each tie only.
-        self._starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1]))) if len(ranked) else None
+        self._starts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1])) if len(ranked) else np.zeros(0, int)
 
     def auc(self, weights: Floats) -> float | None:
         """The AUC under row weights ``(N,)``; None where one class has no weight."""
-        if self._starts is None:
-            return None
         weight = weights[self._order]
-        positive = np.add.reduceat(np.where(self._positive, weight, 0.0), self._starts)
-        negative = np.add.reduceat(np.where(self._positive, 0.0, weight), self._starts)
+        positive = weight * self._positive
+        negative = weight - positive
+        if len(self._starts) < len(weight):
+            positive = np.add.reduceat(positive, self._starts)
+            negative = np.add.reduceat(negative, self._starts)
         below = np.cumsum(negative) - negative / 2
         pairs = float(positive.sum()) * float(negative.sum())
         return float(np.dot(positive, below)) / pairs if pairs > 0 else None
