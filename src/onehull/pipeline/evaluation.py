@@ -48,6 +48,8 @@ def evaluate_project(project: Project, out: Path, train_key: str) -> None:
         history=load_history(project.training),
         costs=asdict(parameter_costs(model)),
         simulated=simulated(project),
+        duration_column=_duration_feature(project),
+        train_means=_train_means(project),
         name=project.spec.name,
     )
     write_report(report, out)
@@ -63,6 +65,20 @@ def simulated(project: Project) -> str | None:
     """What the data directory says about being simulated."""
     report: dict[str, Any] = json.loads((project.samples.parent / "report.json").read_text(encoding="utf-8"))
     return report.get("simulated")
+
+
+def _duration_feature(project: Project) -> str | None:
+    """Feature with the length of what is watched, where a task names it."""
+    named = [getattr(task, "duration", None) for task in project.spec.tasks.values()]
+    return next((feature for feature in named if feature), None)
+
+
+def _train_means(project: Project) -> dict[str, float]:
+    """Mean training label of each task: what the constant predictor says."""
+    from onehull.records import read_manifest
+
+    labels = read_manifest(project.records).labels
+    return {task: statistics.mean for task, statistics in labels.items() if statistics.mean is not None}
 
 
 def _predict(project: Project, model: Any, split: SplitName) -> Predictions:

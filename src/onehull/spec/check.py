@@ -95,6 +95,9 @@ def _task_faults(draft: Draft) -> Iterator[Fault]:
                 yield Fault(f"{place}.window", "is required for an event log", None, remedy)
         if isinstance(task, RegressionTask) and from_events and task.value is None:
             yield Fault(f"{place}.value", "must name the field of the event that holds the value", None)
+        if isinstance(task, RegressionTask) and task.duration is not None and task.duration not in draft.features:
+            remedy = suggest(task.duration, list(draft.features))
+            yield Fault(f"{place}.duration", "must name a feature", task.duration, remedy)
         yield from _space_faults(draft, name)
 
 

@@ -42,6 +42,8 @@ class RegressionTask(_Task):
     """``log1p`` trains on log(1 + y); predictions are back on the scale of y."""
     loss: Literal["mse", "huber"] = "mse"
     huber_delta: Annotated[float, Field(gt=0)] = 1.0
+    duration: str | None = None
+    """Feature that holds the length of what is watched; the report shows predictions against it."""
 
 
 class MulticlassTask(_Task):
