@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
+from onehull.balance.draws import random_orders
 from onehull.balance.presence import safe_divide, weight_one_when_absent
 from onehull.balance.types import Balancer, Needs, State, Stats
 
@@ -38,8 +39,8 @@ class PCGrad(Balancer):
     def update(self, stats: Stats, state: State) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Column sums of W after all projections."""
         num_tasks = stats.losses_T.shape[0]
-        draws_TT = tf.random.stateless_uniform((num_tasks, num_tasks), state["seed"])
-        weights_T = projected_weights(stats.gram_TT, tf.argsort(draws_TT, axis=1))
+        orders_TT = random_orders(state["seed"], num_tasks, num_tasks)
+        weights_T = projected_weights(stats.gram_TT, orders_TT)
         state_next = {"seed": state["seed"] + tf.constant([0, 1], tf.int64)}
         return weight_one_when_absent(weights_T, stats.active_T), state_next
 
