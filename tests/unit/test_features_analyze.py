@@ -2,6 +2,8 @@
 
 import math
 import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -283,3 +285,8 @@ def test_a_full_disk_leaves_the_last_good_file(tmp_path: Path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert Transform.load(tmp_path / "transform.json") == good
     assert [path.name for path in tmp_path.iterdir()] == ["transform.json"]
+
+
+def test_analysis_and_numpy_encoding_load_no_tensorflow():
+    check = "import sys, onehull.features; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

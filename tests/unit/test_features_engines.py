@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onehull.errors import DataError
-from onehull.features import ArrayTransform, Counts, Transform
+from onehull.features import ArrayTransform, Transform
 from onehull.features.graph import parse_examples, raw_signature, transform_model
+from onehull.features.tensors import raw_tensors as tensors_of
 from onehull.features.transform import (
     Bag,
     BucketsTransform,
@@ -172,18 +173,17 @@ def test_frames_encode_like_rows():
     assert ARRAYS.encode_frame(frame.head(0))["tags"].shape == (0, 3)
 
 
-def test_counts_say_what_was_missing_and_unseen():
-    columns: dict[str, Any] = {
-        "place": ["a", "x", None, "y"],
-        "tags": [["a", "x"], [], None, ["b"]],
-        "log": [1.0, math.nan, None, 2.0],
-    }
-    encoded, counts = ARRAYS.encode_counted(columns, 4)
-    np.testing.assert_array_equal(encoded["place"], ARRAYS.encode(columns, 4)["place"])
-    assert counts["place"] == Counts(rows=4, missing=1, ids=3, unseen=2)
-    assert counts["tags"] == Counts(rows=4, missing=2, ids=3, unseen=2)
-    assert counts["log"] == Counts(rows=4, missing=2, ids=0, unseen=0)
-    assert counts["hashed"] == Counts(rows=4, missing=4, ids=0, unseen=0)
+def test_a_table_encodes_alike_in_both_engines_also_where_a_column_is_all_null():
+    whole = pl.DataFrame(
+        {
+            **{f"x.{name}": ["a", None, "7"] for name in ("place", "nothing", "hashed")},
+            **{f"x.{name}": [["a", "7", "q", "a"], None, []] for name in ("tags", "marks")},
+            **{f"x.{name}": [1.5, None, math.nan] for name in NUMBERS},
+            "x.vector": pl.Series([[1.0, 2.0, 3.0], None, [1.0, None, 2.0]], dtype=pl.List(pl.Float32)),
+        }
+    )
+    for frame in (whole, whole.select(pl.lit(None).alias(name) for name in whole.columns), whole.head(0)):
+        assert_equal(ARRAYS.encode_frame(frame), MODEL(tensors_of(TRANSFORM, frame)))
 
 
 @pytest.mark.parametrize(

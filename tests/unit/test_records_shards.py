@@ -14,9 +14,9 @@ from onehull.errors import ArtifactError
 from onehull.features import ArrayTransform, analyze
 from onehull.records import read_manifest, read_records, verify_records, write_records
 from onehull.records.read import load_arrays
-from onehull.spec.features import CategoricalFeature, ListFeature, NumericFeature, VectorFeature
+from onehull.spec.features import CategoricalFeature, Feature, ListFeature, NumericFeature, VectorFeature
 
-FEATURES = {
+FEATURES: dict[str, Feature] = {
     "user": CategoricalFeature(kind="categorical", min_count=1),
     "age": NumericFeature(kind="numeric"),
     "tags": ListFeature(kind="list", min_count=1, max_length=3),
@@ -54,7 +54,7 @@ def shards(directory: Path, rows: int = 500, rows_per_shard: int = 70) -> tuple[
     return directory / "shards", frame
 
 
-def labels_of(dataset, task="watch"):
+def labels_of(dataset: tf.data.Dataset, task: str = "watch") -> np.ndarray:
     return np.concatenate([labels[task] for _, labels in dataset.as_numpy_iterator()])
 
 
@@ -83,7 +83,7 @@ def test_an_epoch_is_a_permutation_that_depends_on_seed_and_epoch(tmp_path: Path
     records, frame = shards(tmp_path)
     expected = np.sort(frame.filter(pl.col("split") == "train")["y.watch"].drop_nulls().cast(pl.Float32).to_numpy())
 
-    def epoch(seed, number):
+    def epoch(seed: int, number: int) -> np.ndarray:
         dataset = read_records(
             records, "train", batch_size=64, shuffle=True, seed=seed, epoch=number, memory_limit_bytes=limit
         )

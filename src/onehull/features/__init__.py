@@ -6,8 +6,8 @@ is imported by `graph` and `layers` alone, and nothing here imports those.
 """
 
 from onehull.features.analyze import analyze
-from onehull.features.arrays import ArrayTransform, Counts
+from onehull.features.arrays import ArrayTransform
 from onehull.features.statistics import feature_statistics
 from onehull.features.transform import Transform
 
-__all__ = ["ArrayTransform", "Counts", "Transform", "analyze", "feature_statistics"]
+__all__ = ["ArrayTransform", "Transform", "analyze", "feature_statistics"]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -30,18 +29,6 @@ from onehull.spec.inputs import FIRST_ID, MISSING_ID, UNSEEN_ID
 from onehull.spec.samples import feature_column
 
 Arrays = dict[str, np.ndarray]
-
-
-class Counts(NamedTuple):
-    """What monitors count of one feature in one call."""
-
-    rows: int
-    missing: int
-    """Rows without a value."""
-    ids: int
-    """Ids that are there; 0 for dense features."""
-    unseen: int
-    """Ids among them that training did not see."""
 
 
 class ArrayTransform:
@@ -69,32 +56,12 @@ class ArrayTransform:
         Raises:
             DataError: a value is of another kind than its feature.
         """
-        return {name: encoder(_column(rows, name, count)).values for name, encoder in self._encoders.items()}
-
-    def encode_counted(self, rows: Mapping[str, Column], count: int) -> tuple[Arrays, dict[str, Counts]]:
-        """Like `encode`, and says of each feature how much was missing and unseen."""
-        encoded = {name: encoder(_column(rows, name, count)) for name, encoder in self._encoders.items()}
-        return (
-            {name: result.values for name, result in encoded.items()},
-            {name: _counts(result, by_vocabulary=self._encoders[name].unseen) for name, result in encoded.items()},
-        )
+        return {name: encoder(_column(rows, name, count)) for name, encoder in self._encoders.items()}
 
     def encode_frame(self, frame: pl.DataFrame) -> Arrays:
         """Encodes rows of a table with columns ``x.FEATURE``; an absent column is missing."""
         columns = {name: frame[column] for name in self._encoders if (column := feature_column(name)) in frame.columns}
         return self.encode(columns, len(frame))
-
-
-class _Encoded(NamedTuple):
-    values: np.ndarray
-    missing: int
-
-
-class _Encoder(Protocol):
-    unseen: bool
-    """Whether an id can be unseen."""
-
-    def __call__(self, column: Column) -> _Encoded: ...
 
 
 class _Vocabulary(dict[str | None, int]):
@@ -126,43 +93,38 @@ class _Ids:
     """One id a row → int32 ``(B,)``."""
 
     def __init__(self, feature: VocabularyTransform | HashTransform) -> None:
-        self.unseen = isinstance(feature, VocabularyTransform)
         self._place = _places(feature)
 
-    def __call__(self, column: Column) -> _Encoded:
-        ids_B = np.array([*map(self._place, values.id_texts(column))], np.int32)
-        return _Encoded(ids_B, _zeros(ids_B))
+    def __call__(self, column: Column) -> np.ndarray:
+        return np.array([*map(self._place, values.id_texts(column))], np.int32)
 
 
 class _Bags:
     """A list of ids a row → int32 ``(B, N)``."""
 
     def __init__(self, feature: VocabularyTransform | HashTransform, length: int, separator: str | None) -> None:
-        self.unseen = isinstance(feature, VocabularyTransform)
         self._place = _places(feature)
         self._length, self._separator = length, separator
 
-    def __call__(self, column: Column) -> _Encoded:
+    def __call__(self, column: Column) -> np.ndarray:
         bags = [ids[: self._length] for ids in values.id_lists(column, self._separator)]
         lengths_B = np.fromiter(map(len, bags), np.int64, len(bags))
         ids_BN = np.full((len(bags), self._length), MISSING_ID, np.int32)
         # Row by row, the mask selects exactly the places that the flat list of ids fills.
         filled_BN = np.arange(self._length) < lengths_B[:, None]
         ids_BN[filled_BN] = [*map(self._place, chain.from_iterable(bags))]
-        return _Encoded(ids_BN, _zeros(lengths_B))
+        return ids_BN
 
 
 class _Standardized:
     """A number a row → float32 ``(B, 1)`` or ``(B, 2)``; computed in float64, as in the graph."""
-
-    unseen = False
 
     def __init__(self, name: str, feature: MomentsTransform) -> None:
         self._name, self._mean, self._log1p = name, feature.mean, feature.log1p
         self._scale = 1.0 / feature.std if feature.std > 0 else 0.0
         self._width = 2 if feature.has_missing else 1
 
-    def __call__(self, column: Column) -> _Encoded:
+    def __call__(self, column: Column) -> np.ndarray:
         number_B = values.numbers(column, self._name)
         finite_B = np.isfinite(number_B)
         value_B = np.where(finite_B, number_B, 0.0).astype(np.float64)
@@ -173,41 +135,37 @@ class _Standardized:
         encoded[:, 0] = np.where(finite_B, z_B, 0.0)
         if self._width == 2:
             encoded[:, 1] = ~finite_B
-        return _Encoded(encoded, _zeros(finite_B))
+        return encoded
 
 
 class _Quantiles:
     """A number a row → int32 ``(B,)``."""
 
-    unseen = False
-
     def __init__(self, name: str, feature: BucketsTransform) -> None:
         self._name = name
         self._boundaries = np.array(feature.boundaries, np.float32)
 
-    def __call__(self, column: Column) -> _Encoded:
+    def __call__(self, column: Column) -> np.ndarray:
         number_B = values.numbers(column, self._name)
         finite_B = np.isfinite(number_B)
         bucket_B = np.searchsorted(self._boundaries, number_B, side="right")
-        return _Encoded(np.where(finite_B, 1 + bucket_B, MISSING_ID).astype(np.int32), _zeros(finite_B))
+        return np.where(finite_B, 1 + bucket_B, MISSING_ID).astype(np.int32)
 
 
 class _Vectors:
     """A vector a row → float32 ``(B, size)``."""
 
-    unseen = False
-
     def __init__(self, name: str, feature: VectorTransform) -> None:
         self._name, self._size = name, feature.size
 
-    def __call__(self, column: Column) -> _Encoded:
+    def __call__(self, column: Column) -> np.ndarray:
         vectors_BS = values.vectors(column, self._size, self._name)
         whole_B = np.isfinite(vectors_BS).all(axis=1)
         vectors_BS[~whole_B] = 0.0
-        return _Encoded(vectors_BS, _zeros(whole_B))
+        return vectors_BS
 
 
-def _encoder(name: str, feature: FeatureTransform) -> _Encoder:
+def _encoder(name: str, feature: FeatureTransform) -> Callable[[Column], np.ndarray]:
     if isinstance(feature, MomentsTransform):
         return _Standardized(name, feature)
     if isinstance(feature, BucketsTransform):
@@ -232,15 +190,3 @@ def _column(rows: Mapping[str, Column], name: str, count: int) -> Column:
     if len(column) != count:
         raise DataError(f"feature {name!r} must hold {count} values, one a row. Received {len(column)}.")
     return column
-
-
-def _zeros(array: np.ndarray) -> int:
-    return array.size - int(np.count_nonzero(array))
-
-
-def _counts(result: _Encoded, *, by_vocabulary: bool) -> Counts:
-    rows = len(result.values)
-    if result.values.dtype != np.int32:
-        return Counts(rows, result.missing, 0, 0)
-    unseen = int(np.count_nonzero(result.values == UNSEEN_ID)) if by_vocabulary else 0
-    return Counts(rows, result.missing, int(np.count_nonzero(result.values)), unseen)
