@@ -10,7 +10,8 @@ import pytest
 from onehull.errors import ArtifactError
 from onehull.export import open_bundle
 from onehull.serve import Ranker, RankRequest
-from onehull.serve.engine import RawEncoder, array_encoders, litert_scorer
+from onehull.serve.build import ranker_of
+from onehull.serve.engine import Engine, RawEncoder, array_encoders, litert_scorer, savedmodel_scorer
 
 
 def test_the_ranker_gives_the_scores_of_the_keras_model(litert_bundle, litert_model):
@@ -71,9 +72,6 @@ def test_raw_values_take_the_form_of_the_savedmodel(bundle_directory):
 
 
 def test_a_bundle_without_items_is_refused(tmp_path, make_ranker):
-    from onehull.serve.build import ranker_of
-    from onehull.serve.engine import Engine
-
     class WithoutItems:
         spec = manifest = users = path = None
         items = None
@@ -81,3 +79,38 @@ def test_a_bundle_without_items_is_refused(tmp_path, make_ranker):
     encoders = array_encoders(None)  # type: ignore[arg-type]
     with pytest.raises(ArtifactError, match="has no items to rank"):
         ranker_of(WithoutItems(), Engine(encoders, encoders, dict))  # type: ignore[arg-type]
+
+
+def test_the_savedmodel_gets_raw_values_of_user_item_and_context(tmp_path, bundle_directory):
+    tf = pytest.importorskip("tensorflow")
+    text, number = tf.TensorSpec((None,), tf.string), tf.TensorSpec((None,), tf.float32)
+    names = ("user", "interest", "item", "category", "hour")
+    signature = dict.fromkeys(names, text) | dict.fromkeys(("age", "duration", "temperature"), number)
+    signature["tags"] = tf.TensorSpec((None, None), tf.string)
+
+    class Model(tf.Module):
+        @tf.function(input_signature=[signature])
+        def score(self, x):
+            likes = tf.reduce_any(x["tags"] == "live", axis=1) & (x["hour"] == "20")
+            click = tf.cast(x["interest"] == x["category"], tf.float32) + tf.zeros_like(x["temperature"])
+            watch = tf.where(tf.math.is_nan(x["age"]), -1.0, x["duration"])
+            return {"click": click, "like": tf.cast(likes, tf.float32), "watch": watch, "fused": click}
+
+    model = Model()
+    tf.saved_model.save(model, str(tmp_path / "model"), signatures={"serving_default": model.score})
+    bundle = open_bundle(bundle_directory)
+    features = bundle.spec.features
+    engine = Engine(
+        lambda names: RawEncoder({name: features[name] for name in names}),
+        array_encoders(bundle.transform),
+        savedmodel_scorer(tmp_path / "model"),
+    )
+    ranker = ranker_of(bundle, engine)
+    request = {"context": {"hour_of_day": 20, "temperature": 3}, "candidates": ["i0", "i1", "i5"]}
+    items = {item.id: item.scores for item in ranker.rank(RankRequest(user="u0", **request)).items}
+    assert items["i0"] == {"click": 1.0, "like": 0.0, "watch": 10.0}
+    assert items["i5"] == {"click": 1.0, "like": 1.0, "watch": 25.0}
+    assert items["i1"]["click"] == 0.0
+    stranger = ranker.rank(RankRequest(user="nobody", **request))
+    assert {item.scores["watch"] for item in stranger.items} == {-1.0}
+    assert stranger.trace.unseen["user"] == 3

@@ -205,6 +205,31 @@ def test_a_phone_shows_everything_within_its_width(visit, scheme):
     until(page.locator("#people").is_hidden)
 
 
+def test_items_without_a_title_and_tasks_with_classes_are_shown_well(browser, server):
+    context = browser.new_context()
+    page = context.new_page()
+
+    def plain(route):
+        answer = route.fetch()
+        document = answer.json()
+        for item in document.get("items", []) if "request" in document else []:
+            item["show"] = {}
+            item["scores"]["click"] = [0.1, 0.7, 0.2]
+        if "recall" in document:
+            document["tasks"]["click"] = {"kind": "multiclass", "classes": 3}
+        route.fulfill(response=answer, json=document)
+
+    page.route(re.compile(r"/(rank|about)$"), plain)
+    page.goto(server[0])
+    page.wait_for_selector(".card:not(.ghost)")
+    card = page.locator(".card").first
+    assert card.locator("h3").inner_text() == card.get_attribute("data-id")
+    assert "duration" in card.locator(".chips").inner_text()
+    assert card.locator("[data-task=click] .value").inner_text() == "class 1 · 70 %"
+    assert not re.search(r"null|undefined|false|NaN", page.locator("#feed").inner_text())
+    context.close()
+
+
 def test_a_service_that_is_away_is_told_and_can_be_tried_again(browser, server):
     context = browser.new_context()
     page = context.new_page()

@@ -105,3 +105,16 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match="file"):
         simulate(tmp_path / "file", users=2, items=2, days=2)
+
+
+def test_a_log_that_is_not_simulated_is_never_overwritten(tmp_path: Path):
+    (tmp_path / "impressions-2026-01-05.jsonl").write_text("real\n")
+    with pytest.raises(ArtifactError, match=r"Received a log: impressions-2026-01-05\.jsonl"):
+        simulate(tmp_path, users=5, items=5, days=2)
+    assert (tmp_path / "impressions-2026-01-05.jsonl").read_text() == "real\n"
+
+
+def test_an_interrupted_world_is_called_simulated_and_made_again(tmp_path: Path):
+    simulate(tmp_path, users=5, items=5, days=2)
+    (tmp_path / "SIMULATED.json").write_text('{"complete": false}')
+    assert ensure_world(tmp_path, users=5, items=5, days=2, seed=0).users == 5

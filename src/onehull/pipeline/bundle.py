@@ -49,9 +49,8 @@ def export_project(project: Project) -> Bundle:
 
 def formula_of(spec: Spec) -> Formula:
     """The formula of a spec, or the sum of its binary tasks."""
-    if spec.fusion.formula is None:
-        return default_formula({name: task.kind for name, task in spec.tasks.items()})
-    return parse_formula(spec.fusion.formula, list(spec.tasks))
+    kinds = {name: task.kind for name, task in spec.tasks.items()}
+    return default_formula(kinds) if spec.fusion.formula is None else parse_formula(spec.fusion.formula, kinds)
 
 
 def _items(project: Project) -> pl.DataFrame | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from onehull.errors import Fault, SpecError
-from onehull.spec import Spec, read_document, validate
+from onehull.spec import Spec, read_document, validate, with_lines
 
 
 def check(source: str | Path | Mapping[str, Any], *, data: str | Path | None = None) -> Spec:
@@ -44,9 +44,9 @@ def formula_faults(document: Mapping[str, Any]) -> list[Fault]:
     text = fusion.get("formula") if isinstance(fusion, Mapping) else None
     if not isinstance(text, str) or not isinstance(tasks, Mapping):
         return []
-    kinds = {str(name): task.get("kind") for name, task in tasks.items() if isinstance(task, Mapping)}
+    kinds = {str(name): str(task.get("kind")) for name, task in tasks.items() if isinstance(task, Mapping)}
     try:
-        parse_formula(text, [name for name, kind in kinds.items() if kind != "multiclass"])
+        parse_formula(text, kinds)
     except SpecError as error:
-        return list(error.faults)
+        return with_lines(error.faults, document)
     return []

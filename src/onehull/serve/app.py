@@ -28,7 +28,7 @@ from onehull.serve.monitor import Monitor
 from onehull.serve.page_files import PageFile, page_files
 from onehull.serve.ranker import Ranker
 from onehull.serve.refusal import RefusalError, refuse
-from onehull.serve.requests import read_events, read_rank_request
+from onehull.serve.requests import RankRequest, read_events, read_rank_request
 from onehull.serve.service import Service
 from onehull.serve.sliders import sliders
 from onehull.serve.users import MAX_USERS, UserSearch
@@ -45,7 +45,10 @@ def create_app(bundle: str | Path | Bundle, events: Path | None = None) -> Starl
         ArtifactError: the bundle is damaged or has no items, or the event log cannot be written.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    return application(build_service(opened, events))
+    service = build_service(opened, events)
+    # The first call of a model pays for its plan (TensorFlow: a third of a second); no client should.
+    service.ranker.rank(RankRequest(user="warm-up", log=False))
+    return application(service)
 
 
 def build_service(bundle: Bundle, events: Path | None, ranker: Ranker | None = None) -> Service:
@@ -97,8 +100,8 @@ def application(service: Service) -> Starlette:
 async def rank(service: Service, request: Request) -> Response:
     """``POST /rank``: items in fused order."""
     wanted = read_rank_request(await read_json(request))
-    answer = await run_sync(service.rank, wanted)
-    return _json(answer.body())
+    # On the loop itself: a request takes about a millisecond, and the way to another thread and back costs more.
+    return _json(service.rank(wanted).body())
 
 
 async def events(service: Service, request: Request) -> Response:

@@ -16,6 +16,7 @@ from onehull.spec.bundle import ID_COLUMN, POPULARITY_COLUMN
 from onehull.spec.samples import feature_column
 
 _SHOW = "show."
+_MOST_KEPT = 20_000
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class EntityTable:
     ids: Sequence[str] = field(init=False)
     id_order_N: NDArray[np.int64] = field(init=False)
     """Place of each id in the order of ids: decides between equal scores."""
+    _kept: dict[int, EntityRecord] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         ids = self.frame[ID_COLUMN].to_list()
@@ -57,9 +59,17 @@ class EntityTable:
         return self.frame[POPULARITY_COLUMN].cast(pl.Float64).fill_null(0.0).to_numpy()
 
     def records(self, rows: Sequence[int]) -> list[EntityRecord]:
-        """What a page shows of some rows."""
-        wanted = [ID_COLUMN, *self._shown, *(feature_column(name) for name in self.features)]
-        return [self._record(row) for row in self.frame[list(rows)].select(wanted).iter_rows(named=True)]
+        """What a page shows of some rows; what is served often is kept, because a table is slow row by row."""
+        kept = {row: record for row in rows if (record := self._kept.get(row)) is not None}
+        absent = [row for row in rows if row not in kept]
+        if absent:
+            wanted = [ID_COLUMN, *self._shown, *(feature_column(name) for name in self.features)]
+            found = self.frame[absent].select(wanted).iter_rows(named=True)
+            kept |= {row: self._record(values) for row, values in zip(absent, found, strict=True)}
+            if len(self._kept) + len(absent) > _MOST_KEPT:
+                self._kept.clear()
+            self._kept.update((row, kept[row]) for row in absent)
+        return [kept[row] for row in rows]
 
     @property
     def _shown(self) -> list[str]:

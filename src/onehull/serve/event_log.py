@@ -111,9 +111,14 @@ class EventLog:
         with self._lock:
             file = self._open(stream, f"{now:%Y-%m-%d}")
             _write_whole(file, data.encode("utf-8"))
-            if durable:
-                for _, other in self._files.values():
-                    os.fsync(other)
+            written = [os.dup(other) for _, other in self._files.values()] if durable else []
+        # Without the lock: a slow disk must not hold up the impressions of the feeds that are served meanwhile.
+        try:
+            for copy in written:
+                os.fsync(copy)
+        finally:
+            for copy in written:
+                os.close(copy)
 
     def _open(self, stream: str, day: str) -> int:
         """Descriptor of the day's file; the file of the day before is flushed and closed."""

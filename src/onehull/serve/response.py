@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -61,7 +61,7 @@ class RankResponse:
             "request": self.request,
             "model": dict(self.model),
             "formula": self.formula,
-            "items": [asdict(item) for item in self.items],
+            "items": [vars(item) for item in self.items],
             "candidates": self.candidates,
             "unknown_candidates": self.unknown_candidates,
             "notes": self.notes,

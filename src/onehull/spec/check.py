@@ -29,7 +29,11 @@ def _data_faults(draft: Draft) -> Iterator[Fault]:
     if (data.events is None) == (data.samples is None):
         value = {"events": data.events is not None, "samples": data.samples is not None}
         yield Fault("data", "must have exactly one of events and samples", value)
-    if data.holdout is not None and not isinstance(data.split, RandomSplit):
+    if data.events is not None and isinstance(data.split, FileSplit):
+        yield Fault("data.split.by", "must be time, column or random for an event log", data.split.by)
+    if data.events is not None and data.holdout is not None:
+        yield Fault("data.holdout", "does not go with data.events", data.holdout)
+    elif data.holdout is not None and not isinstance(data.split, RandomSplit):
         yield Fault("data.holdout", "goes only with split.by: random", data.holdout)
     for entity, key in (("user", data.user), ("item", data.item)):
         if getattr(data.tables, entity) is not None and key is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,8 @@ def validate(document: Mapping[str, Any]) -> tuple[Spec | None, list[Fault]]:
         details = error.errors()
         faulty = [_document_path(d["loc"], document, missing=d["type"] == "missing") for d in details]
         across = cross_faults(Draft.from_document(document, faulty))
-        return None, [_fault(d, document) for d in details] + _placed(across, document)
-    return spec, _placed(cross_faults(Draft.from_spec(spec)), document)
+        return None, [_fault(d, document) for d in details] + with_lines(across, document)
+    return spec, with_lines(cross_faults(Draft.from_spec(spec)), document)
 
 
 def dump_spec(spec: Spec) -> str:
@@ -145,6 +145,6 @@ def _line(path: tuple[int | str, ...], document: Any) -> int | None:
     return line
 
 
-def _placed(faults: list[Fault], document: Any) -> list[Fault]:
+def with_lines(faults: Iterable[Fault], document: Any) -> list[Fault]:
     """Adds line numbers to faults whose place is a dotted path."""
     return [replace(fault, place=_place(tuple(fault.place.split(".")), document)) for fault in faults]

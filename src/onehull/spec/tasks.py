@@ -15,7 +15,7 @@ class _Task(Section):
     event: str | None = None
     """Kind of the feedback event that gives the label (event log)."""
     window: Duration | None = None
-    """Attribution window: feedback counts this long after the impression; until then a missing event is unknown."""
+    """Attribution window: feedback counts this long after the impression; until then the label is missing."""
     observed_when: str | None = None
     """Binary task that defines the sample space: the label exists only where that task is 1."""
     missing: float | None = None

@@ -49,7 +49,7 @@ def simulate(out: str | Path, *, users: int = 2000, items: int = 1000, days: int
         Sizes, true rates, and how many lines of each kind were delivered.
 
     Raises:
-        ArtifactError: the directory cannot be written.
+        ArtifactError: the directory cannot be written, or holds a log that is not simulated.
     """
     directory = Path(out)
     random = np.random.default_rng(seed)
@@ -87,12 +87,19 @@ def ensure_world(out: Path, *, users: int, items: int, days: int, seed: int) -> 
 
 
 def _clear(directory: Path) -> None:
-    """Removes an earlier world, its marker first, so that a half-written one is never taken for whole."""
+    """Removes an earlier world; its log says that it is simulated from the first byte on, and is whole at the last.
+
+    Raises:
+        ArtifactError: a log stands there that nothing calls simulated.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / WORLD_MARKER).unlink(missing_ok=True)
-    for pattern in ("impressions-*.jsonl", "feedback-*.jsonl"):
-        for path in directory.glob(pattern):
-            path.unlink()
+    logs = [path for pattern in ("impressions-*.jsonl", "feedback-*.jsonl") for path in directory.glob(pattern)]
+    if logs and not (directory / WORLD_MARKER).is_file():
+        rule = f"must be empty, or hold a simulated world ({WORLD_MARKER})"
+        raise ArtifactError(f"{directory} {rule}. Received a log: {logs[0].name}. Choose another directory.")
+    (directory / WORLD_MARKER).write_text('{"complete": false}\n', encoding="utf-8")
+    for path in logs:
+        path.unlink()
 
 
 def _write_truth(path: Path, truth: Truth) -> None:

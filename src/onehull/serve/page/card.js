@@ -4,7 +4,8 @@ import { artwork } from "./art.js";
 import { h } from "./dom.js";
 import { attributes, duration, number, percent, title, words } from "./words.js";
 
-const ICONS = { like: "♥", follow: "+", share: "↗", forward: "↗", comment: "✎", hate: "✕", dislike: "✕" };
+// U+FE0E keeps phones from drawing emoji.
+const ICONS = { like: "♥\uFE0E", follow: "+", share: "↗\uFE0E", forward: "↗\uFE0E", comment: "✎", hate: "✕", dislike: "✕", purchase: "◆" };
 
 export function taskValue(task, value) {
   if (value === null) return { text: "–", size: 0 };
@@ -35,7 +36,7 @@ export function actionButtons(item, actions, done, act) {
 function bars(tasks) {
   return h(
     "dl",
-    { class: "bars" },
+    { class: "bars", title: "Each bar is compared with the highest value in this feed" },
     ...Object.keys(tasks).map((name, place) =>
       h(
         "div",
@@ -50,7 +51,9 @@ function bars(tasks) {
 export function createCard(item, context) {
   const length = duration(item.show.duration_s);
   const open = () => context.open(item);
-  const chips = Object.keys(item.show).some((key) => item.show[key] !== null && key !== "duration_s") ? [] : attributes(item, 6);
+  // Without a title of its own, an item is known by what the model knows of it.
+  const titled = item.show.title !== null && item.show.title !== undefined;
+  const chips = titled ? [] : attributes(item, 6);
   const subtitle = item.show.subtitle;
   const card = h(
     "article",
