@@ -43,7 +43,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def finish(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], result: Mapping[str, Any], save: Path | None) -> None:
+def finish(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], result: Mapping[str, Any], save: Path | None
+) -> None:
     """Prints the table and, on the last line, the result as one JSON object; saves it when asked."""
     table = Table(title=title)
     for index, column in enumerate(columns):

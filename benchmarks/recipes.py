@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,13 @@ from benchmarks.harness import DATA, finish, parser
 from onehull.pipeline import run
 from onehull.spec import Spec, load_spec
 
+SHOWN = {
+    "auc": "AUC",
+    "gauc": "GAUC",
+    "rmse": "RMSE, seconds",
+    "constant_rmse": "RMSE of the training mean",
+    "xauc": "XAUC",
+}
 RECIPES = {"kuairand": "kuairand_pure", "census_income": "census_income_kdd"}
 ROOT = Path(__file__).parents[1]
 
@@ -28,16 +36,41 @@ def measure(recipe: str, seeds: range, out: Path) -> dict[str, dict[str, list[fl
         spec = with_seed(load_spec(ROOT / "recipes" / f"{recipe}.yaml"), seed)
         report = run(spec, data=DATA / RECIPES[recipe], out=out / recipe).report
         for task, result in report.tasks.items():
-            for name in ("auc", "gauc", "rmse", "constant_rmse", "mae", "xauc"):
-                value = result.metrics.get(name)
+            figures = {name: result.metrics.get(name) for name in SHOWN}
+            if result.constant is not None:
+                figures["constant_rmse"] = result.constant.rmse
+            for name, value in figures.items():
                 if value is not None:
                     values.setdefault(task, {}).setdefault(name, []).append(float(value))
     return values
 
 
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table of the README: mean and spread of the test metrics over seeds."""
+    lines = ["| recipe | task | metric | mean | spread over seeds |", "|---|---|---|---:|---:|"]
+    for recipe in RECIPES:
+        for task, metrics in result.get(recipe, {}).items():
+            for name in [metric for metric in SHOWN if metric in metrics]:
+                numbers = metrics[name]
+                spread = f"{statistics.stdev(numbers):.4f}" if len(numbers) > 1 else "–"
+                lines.append(f"| {recipe} | {task} | {SHOWN[name]} | {statistics.mean(numbers):.4f} | {spread} |")
+    return "\n".join(lines)
+
+
+def update_readme(result: Mapping[str, Any]) -> None:
+    """Puts the table between the marks of the README."""
+    path = ROOT / "README.md"
+    head, _, rest = path.read_text(encoding="utf-8").partition("<!-- results:recipes -->\n")
+    _, _, tail = rest.partition("<!-- /results -->")
+    text = f"{head}<!-- results:recipes -->\n{markdown(result)}\n<!-- /results -->{tail}"
+    path.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     """Runs the recipes whose data are there."""
-    arguments = parser(__doc__).parse_args()
+    options = parser(__doc__)
+    options.add_argument("--readme", action="store_true", help="also put the table into README.md")
+    arguments = options.parse_args()
     seeds = range(1 if arguments.profile == "fast" else 3)
     result: dict[str, Any] = {"profile": arguments.profile, "seeds": len(seeds)}
     rows = []
@@ -51,6 +84,8 @@ def main() -> None:
                 for name, numbers in metrics.items():
                     spread = f"{statistics.stdev(numbers):.4f}" if len(numbers) > 1 else "–"
                     rows.append([f"{recipe} · {task}", name, f"{statistics.mean(numbers):.4f}", spread])
+    if arguments.readme:
+        update_readme(result)
     finish("Recipes on real data (test)", ["task", "metric", "mean", "spread over seeds"], rows, result, arguments.save)
 
 
