@@ -32,10 +32,11 @@ class Ones(Balancer):
     needs: ClassVar = "gram"
 
     def init(self, num_tasks):
+        del num_tasks
         return {}
 
     def update(self, stats, state):
-        return tf.ones_like(stats.losses_T), {}
+        return tf.ones_like(stats.losses_T), dict(state)
 
 
 def build(model_class=MultiTaskModel, seed=1, tasks=TASKS, gates=False, regularizer="l2"):
@@ -83,7 +84,8 @@ def without(labels, seed=5, share=0.4, value=np.nan):
 
 
 def fitted(model, x, y, epochs=2, batch_size=32, compile_with=COMPILE, **options):
-    model.compile(optimizer="adam", **{**compile_with, **options})
+    # Eager steps compute the same and need no trace; the tests of compiled steps say so.
+    model.compile(optimizer="adam", **{**compile_with, "run_eagerly": True, **options})
     history = model.fit(x, y, batch_size=batch_size, epochs=epochs, shuffle=False, verbose=0)
     return history.history
 
@@ -96,7 +98,7 @@ def largest_difference(first, second):
 def test_with_all_labels_it_is_a_keras_model(gates):
     x, y = data()
     plain, ours = build(keras.Model, gates=gates), build(gates=gates)
-    expected, found = fitted(plain, x, y), fitted(ours, x, y)
+    expected, found = fitted(plain, x, y, run_eagerly=False), fitted(ours, x, y, run_eagerly=False)
     assert largest_difference(plain, ours) < 1e-5
     assert set(found) == set(expected)
     for name, values in expected.items():
@@ -111,7 +113,7 @@ def test_sample_weights_are_those_of_keras():
     weight = np.random.default_rng(3).uniform(0, 2, 96).astype("float32")
     plain, ours = build(keras.Model), build()
     for model in (plain, ours):
-        model.compile(optimizer="adam", loss=COMPILE["loss"], weighted_metrics=COMPILE["metrics"])
+        model.compile(optimizer="adam", loss=COMPILE["loss"], weighted_metrics=COMPILE["metrics"], run_eagerly=True)
     weights = dict.fromkeys(TASKS, weight)
     expected = plain.fit(x, y, sample_weight=weights, batch_size=32, shuffle=False, verbose=0).history
     found = ours.fit(x, y, sample_weight=weights, batch_size=32, shuffle=False, verbose=0).history
@@ -126,7 +128,7 @@ def test_weights_of_one_at_the_representation_are_the_weighted_sum(gates):
     labels, _ = without(y)
     summed, balanced = build(gates=gates), build(gates=gates)
     expected = fitted(summed, x, labels)
-    found = fitted(balanced, x, labels, balancer=Ones())
+    found = fitted(balanced, x, labels, balancer=Ones(), run_eagerly=False)
     assert largest_difference(summed, balanced) < 1e-5
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
 
@@ -149,7 +151,7 @@ def test_a_sentinel_and_nan_are_the_same_missing_label():
     x, y = data()
     with_nan, with_sentinel = build(), build()
     fitted(with_nan, x, without(y)[0])
-    fitted(with_sentinel, x, without(y, value=-1)[0], missing={task: -1 for task in TASKS})
+    fitted(with_sentinel, x, without(y, value=-1)[0], missing=dict.fromkeys(TASKS, -1))
     assert largest_difference(with_nan, with_sentinel) == 0
 
 
@@ -238,9 +240,9 @@ def test_the_step_is_traced_once_over_equal_and_ragged_batches(balancer):
 
     x, y = data(rows=100)
     model = build(Counting)
-    fitted(model, x, without(y)[0], epochs=3, balancer=balancer)
+    fitted(model, x, without(y)[0], epochs=3, balancer=balancer, run_eagerly=False)
     dataset = tf.data.Dataset.from_tensor_slices((x, without(y)[0])).batch(48)
-    model.fit(dataset, epochs=1, verbose=0)
+    model.fit(dataset, epochs=1, shuffle=False, verbose=0)
     assert len(traces) <= 2  # one for arrays, one for the dataset, whose integers have another width
 
 
@@ -249,8 +251,8 @@ def test_xla_gives_the_same_step(balancer):
     x, y = data()
     labels, _ = without(y)
     plain, compiled = build(), build()
-    fitted(plain, x, labels, balancer=balancer, jit_compile=False)
-    fitted(compiled, x, labels, balancer=balancer, jit_compile=True)
+    fitted(plain, x, labels, balancer=balancer, run_eagerly=False, jit_compile=False)
+    fitted(compiled, x, labels, balancer=balancer, run_eagerly=False, jit_compile=True)
     assert largest_difference(plain, compiled) < 1e-4
 
 
@@ -285,13 +287,7 @@ def test_the_order_of_tasks_changes_nothing():
     one = build()
     other = MultiTaskModel(inputs=one.input, outputs={task: one.output[task] for task in reversed(TASKS)})
     start = one.get_weights()
-    fitted(one, x, y, balancer=PCGrad())
-    scores = one.predict(x, verbose=0)
-    one.set_weights(start)
     reversed_first = {key: dict(reversed(value.items())) for key, value in COMPILE.items()}
-    fitted(other, x, y, compile_with=reversed_first)
-    fitted_scores = other.predict(x, verbose=0)
-    assert set(scores) == set(fitted_scores)
     one.set_weights(start)
     expected = fitted(one, x, y)
     one.set_weights(start)
@@ -320,6 +316,7 @@ def test_messages_name_the_output_and_the_known_ones():
         model.fit(x, {task: y[task] for task in TASKS[:2]}, verbose=0)
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist for variables")
 def test_a_task_without_a_loss_is_only_predicted():
     x, y = data()
     model = build()

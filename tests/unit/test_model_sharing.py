@@ -80,7 +80,7 @@ def test_the_frontier_of_a_shared_bottom_is_its_last_layer():
 def test_tasks_that_share_nothing_trainable_get_the_plain_sum():
     model = independent()
     assert cut(model) is None
-    model.compile("sgd", loss="mse", balancer="pcgrad")
+    model.compile("sgd", loss="mse", balancer="pcgrad", run_eagerly=True)
     history = model.fit(X, {"a": np.ones(16), "b": np.ones(16)}, verbose=0).history
     assert set(history) == {"loss", "a_loss", "b_loss"}
 
@@ -99,8 +99,8 @@ def test_without_conflict_pcgrad_is_the_sum(build):
             weight.assign(np.abs(weight))
     labels = {name: np.full(16, 50.0) for name in names}
     x = {"x": np.abs(X["x"])}
-    summed.compile("sgd", loss="mse")
-    balanced.compile("sgd", loss="mse", balancer=PCGrad())
+    summed.compile("sgd", loss="mse", run_eagerly=True)
+    balanced.compile("sgd", loss="mse", balancer=PCGrad(), run_eagerly=True)
     expected = summed.fit(x, labels, verbose=0, batch_size=16).history
     found = balanced.fit(x, labels, verbose=0, batch_size=16).history
     assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
@@ -117,8 +117,8 @@ def test_conflict_changes_the_shared_layer_and_not_the_heads():
             model.get_layer(name).set_weights([np.ones((4, 1), "float32"), np.zeros(1, "float32")])
     balanced.get_layer("shared").set_weights(summed.get_layer("shared").get_weights())
     labels = {"a": np.full(16, 50.0), "b": np.full(16, -20.0)}
-    summed.compile("sgd", loss="mse")
-    balanced.compile("sgd", loss="mse", balancer="pcgrad")
+    summed.compile("sgd", loss="mse", run_eagerly=True)
+    balanced.compile("sgd", loss="mse", balancer="pcgrad", run_eagerly=True)
     summed.fit(X, labels, verbose=0, batch_size=16)
     balanced.fit(X, labels, verbose=0, batch_size=16)
     for name in ("a", "b"):
