@@ -159,6 +159,13 @@ class MultiTaskModel(keras.Model):
         """The static weight of every task that has a loss."""
         return dict(self._require_objective().weights)
 
+    def make_train_function(self, force: bool = False) -> Any:
+        """Compiles the training step; with the optimizer's variables made before, it is traced once, not twice."""
+        if self.optimizer is not None and not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of training; the usual one unless a balancer needs the gradients of shared layers."""
         if self._sharing is None or not self.trainable_variables:
