@@ -23,6 +23,10 @@ def client(make_service, client_of):
         yield client
 
 
+def later(days):
+    return (datetime.now(UTC) + timedelta(days=days)).isoformat()
+
+
 def post(client, path, body):
     content = body if isinstance(body, (str, bytes)) else json.dumps(body)
     return client.post(path, content=content, headers=JSON)
@@ -71,13 +75,14 @@ def test_the_log_is_one_that_assembly_reads(client, tmp_path, tables):
     paths = {name: {"path": f"{name}s.parquet", "key": name} for name in ("user", "item")}
     split = {"by": "random", "validation": 0.3, "test": 0.3}
     features = {name: feature for name, feature in spec_document["features"].items() if name != "temperature"}
-    spec = load_spec(
-        {**spec_document, "features": features, "data": {**spec_document["data"], "tables": paths, "split": split}}
-    )
+    # Two days later every window is closed, so that no click is a zero.
+    events = {**spec_document["data"]["events"], "complete_until": later(days=2)}
+    data = {**spec_document["data"], "events": events, "tables": paths, "split": split}
+    spec = load_spec({**spec_document, "features": features, "data": data})
     assemble(spec, log, tmp_path / "samples")
     samples = pl.read_parquet(tmp_path / "samples" / "samples.parquet").sort("sample")
     assert samples["item"].to_list() == [item["id"] for item in items]
-    assert samples["y.click"].to_list() == [None, None, 1.0, None]  # windows are open: no click yet is no zero
+    assert samples["y.click"].to_list() == [0.0, 0.0, 1.0, 0.0]
     assert samples["x.hour"].to_list() == ["20"] * 4
 
 
@@ -158,10 +163,6 @@ def test_two_faults_are_both_told_and_the_remedy_names_the_field_that_was_meant(
     assert "Did you mean 'context'?" in response.json()["errors"][1]["remedy"]
 
 
-def soon():
-    return (datetime.now(UTC) + timedelta(days=1)).isoformat()
-
-
 @pytest.mark.parametrize(
     ("event", "field"),
     [
@@ -172,7 +173,7 @@ def soon():
         ({"event": "watch", "impression": "x", "vlaue": 12}, "vlaue"),
         ({"event": "watch", "impression": "x", "time": "yesterday"}, "time"),
         ({"event": "watch", "impression": "x", "time": 1e300}, "time"),
-        ({"event": "watch", "impression": "x", "time": soon()}, "time"),
+        ({"event": "watch", "impression": "x", "time": later(days=1)}, "time"),
         ({"event": "watch", "impression": "x", "time": 0}, "time"),
     ],
 )

@@ -83,10 +83,10 @@ def test_a_bundle_without_items_is_refused(tmp_path, make_ranker):
 
 def test_the_savedmodel_gets_raw_values_of_user_item_and_context(tmp_path, bundle_directory):
     tf = pytest.importorskip("tensorflow")
-    text, number = tf.TensorSpec((None,), tf.string), tf.TensorSpec((None,), tf.float32)
-    names = ("user", "interest", "item", "category", "hour")
-    signature = dict.fromkeys(names, text) | dict.fromkeys(("age", "duration", "temperature"), number)
-    signature["tags"] = tf.TensorSpec((None, None), tf.string)
+    texts, numbers = ("user", "interest", "item", "category", "hour"), ("age", "duration", "temperature")
+    signature = {name: tf.TensorSpec((None,), tf.string, name=name) for name in texts}
+    signature |= {name: tf.TensorSpec((None,), tf.float32, name=name) for name in numbers}
+    signature["tags"] = tf.TensorSpec((None, None), tf.string, name="tags")
 
     class Model(tf.Module):
         @tf.function(input_signature=[signature])

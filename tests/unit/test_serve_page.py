@@ -33,9 +33,14 @@ def server(litert_bundle, tmp_path_factory):
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "COLUMNS": "200"}
     )
     assert process.stdout is not None
-    line = process.stdout.readline()
-    address = re.search(r"http://\S+", line)
-    assert address, line + process.stdout.read()
+    seen = []
+    address = None
+    for line in process.stdout:
+        seen.append(line)
+        address = re.search(r"http://\S+", line)
+        if address:
+            break
+    assert address, "".join(seen)
     yield address[0], events
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=20)
