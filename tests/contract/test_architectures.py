@@ -1,0 +1,186 @@
+"""What every architecture owes, whatever is in it."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from onehull.balance import BALANCERS
+from onehull.model import ARCHITECTURES, MultiTaskModel, build_model, compile_model, parameter_costs
+from onehull.spec.balance import DwaBalance, PcgradBalance, StaticBalance
+from onehull.spec.inputs import ModelInput
+from onehull.spec.model import SharedBottom
+from onehull.spec.tasks import BinaryTask, MulticlassTask, RegressionTask
+from onehull.spec.training import Training
+
+INPUTS = (
+    ModelInput(name="user_id", kind="id", rows=40, dim=4),
+    ModelInput(name="tags", kind="ids", rows=12, length=3),
+    ModelInput(name="age", kind="dense", length=2),
+)
+TASKS = {
+    "click": BinaryTask(kind="binary"),
+    "watch": RegressionTask(kind="regression", transform="log1p", loss="huber"),
+    "category": MulticlassTask(kind="multiclass", classes=4, tower=(6,)),
+}
+SECTIONS = {
+    "shared_bottom": SharedBottom(
+        embedding_dim=4, bottom=(12, 8), tower=(5,), dropout=0.1, tower_dropout=0.1, batch_norm=True, l2=1e-4,
+        embedding_l2=1e-4,
+    ),
+}  # fmt: skip
+BALANCES = {
+    "static": StaticBalance(),
+    "dwa": DwaBalance(kind="dwa", window_steps=2),
+    "pcgrad": PcgradBalance(kind="pcgrad"),
+}
+KINDS = sorted(ARCHITECTURES)
+
+
+def rows(tasks, count=64, seed=0, missing=0.3):
+    rng = np.random.default_rng(seed)
+    x = {
+        "user_id": rng.integers(0, 40, count).astype("int32"),
+        "tags": rng.integers(0, 12, (count, 3)).astype("int32"),
+        "age": rng.normal(size=(count, 2)).astype("float32"),
+    }
+    high = {"binary": 2, "multiclass": 4, "regression": 30}
+    y = {name: rng.integers(0, high[task.kind], count).astype("float32") for name, task in tasks.items()}
+    for values in y.values():
+        values[rng.uniform(size=count) < missing] = np.nan
+    return x, y
+
+
+def build(kind, tasks=None, balance=None, **changes):
+    tasks = TASKS if tasks is None else tasks
+    model = build_model(SECTIONS[kind].model_copy(update=changes), tasks, INPUTS, priors={"click": 0.2}, seed=1)
+    compile_model(model, tasks, balance or StaticBalance(), Training())
+    model.run_eagerly = True
+    return model
+
+
+def test_every_architecture_and_every_method_is_under_contract():
+    assert set(SECTIONS) == set(ARCHITECTURES)
+    assert set(BALANCES) == set(BALANCERS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_are_named_by_the_tasks_and_have_their_shapes(kind):
+    scores = build(kind).predict(rows(TASKS)[0], verbose=0)
+    assert {task: value.shape for task, value in scores.items()} == {
+        "click": (64, 1), "watch": (64, 1), "category": (64, 4),
+    }  # fmt: skip
+    assert all(value.dtype == np.float32 for value in scores.values())
+    assert ((scores["click"] > 0) & (scores["click"] < 1)).all()
+    np.testing.assert_allclose(scores["category"].sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_trainable_variable_gets_a_gradient(kind):
+    model = build(kind)
+    x, y = rows(TASKS, missing=0)
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(y=y, y_pred=model(x, training=True))
+    gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+    for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
+        assert gradient is not None, variable.path
+        assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", sorted(BALANCES))
+def test_it_trains_on_missing_labels_with_every_method(kind, method):
+    model = build(kind, balance=BALANCES[method])
+    model.optimizer.learning_rate = 0.01
+    x, y = rows(TASKS)
+    history = model.fit(x, y, batch_size=32, epochs=6, verbose=0).history
+    assert all(np.isfinite(values).all() for values in history.values())
+    for task in TASKS:
+        assert history[f"{task}_loss"][-1] < history[f"{task}_loss"][0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_saved_is_loaded_as_it_was(kind, tmp_path):
+    model = build(kind, balance=BALANCES["pcgrad"])
+    x, y = rows(TASKS)
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded, MultiTaskModel)
+    for task, scores in model.predict(x, verbose=0).items():
+        np.testing.assert_array_equal(loaded.predict(x, verbose=0)[task], scores)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mixed_precision_predicts_in_float32(kind):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = build(kind, balance=BALANCES["pcgrad"])
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    x, y = rows(TASKS)
+    history = model.fit(x, y, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert all(value.dtype == np.float32 for value in model.predict(x, verbose=0).values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["static", "pcgrad"])
+def test_the_step_is_traced_once(kind, method):
+    model = build(kind, balance=BALANCES[method])
+    model.run_eagerly, traces, original = False, [], model.train_step
+    model.train_step = lambda batch: (traces.append(1), original(batch))[1]
+    dataset = tf.data.Dataset.from_tensor_slices(rows(TASKS, count=70)).batch(32)
+    model.fit(dataset, epochs=2, shuffle=False, verbose=0)
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [1, 12])
+def test_one_task_and_twelve(kind, count):
+    tasks = {f"t{index}": BinaryTask(kind="binary") for index in range(count)}
+    model = build(kind, tasks, BALANCES["pcgrad"])
+    x, y = rows(tasks)
+    history = model.fit(x, y, verbose=0).history
+    assert {f"t{index}_loss" for index in range(count)} <= set(history)
+    assert set(model.predict(x, verbose=0)) == set(tasks)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_order_of_tasks_changes_no_prediction(kind):
+    x, _ = rows(TASKS)
+    scores = build(kind).predict(x, verbose=0)
+    turned = build(kind, dict(reversed(TASKS.items()))).predict(x, verbose=0)
+    for task, value in scores.items():
+        np.testing.assert_array_equal(turned[task], value)
+
+
+def test_sharing_depth_counts_shared_layers_from_the_input():
+    embeddings = 40 * 4 + 12 * 4
+    first, second = 10 * 12 + 12, 12 * 8 + 8
+    shared = {0: 0, 1: embeddings, 2: embeddings + first, 3: embeddings + first + second, None: 0}
+    shared[None] = shared[3]
+    for depth, expected in shared.items():
+        costs = parameter_costs(build("shared_bottom", sharing_depth=depth, batch_norm=False))
+        assert costs.shared == expected
+        # The models of all depths compute the same; independent ones cost the same everywhere.
+        assert costs.independent == parameter_costs(build("shared_bottom", sharing_depth=0, batch_norm=False)).total
+
+
+def test_at_depth_zero_no_variable_is_shared():
+    model = build("shared_bottom", sharing_depth=0, l2=0.0, embedding_l2=0.0)
+    x, y = rows(TASKS)
+    before = {variable.path: variable.numpy() for variable in model.trainable_variables}
+    model.fit(x, {**y, "watch": np.full(64, np.nan), "category": np.full(64, np.nan)}, verbose=0)
+    moved = {v.path for v in model.trainable_variables if not np.array_equal(before[v.path], v.numpy())}
+    assert moved
+    assert not [path for path in moved if "watch" in path or "category" in path]
+
+
+def test_layer_names_are_readable_and_give_way_to_features_and_tasks():
+    tasks = {"shared_1": BinaryTask(kind="binary"), "like": BinaryTask(kind="binary")}
+    inputs = (ModelInput(name="embeddings", kind="dense"), *INPUTS)
+    names = {layer.name for layer in build_model(SharedBottom(bottom=(4,)), tasks, inputs, seed=0).layers}
+    assert {"shared_1", "shared_1_", "embeddings", "embeddings_", "like", "tower_like", "user_id"} <= names
