@@ -36,7 +36,7 @@ def test_the_manifest_says_what_is_in_it(small_feed):
     assert manifest.tasks == {"click": "binary", "watch": "regression", "like": "binary", "purchase": "binary"}
     assert set(manifest.user_features) == {"user_id", "age_group", "city_tier", "interests", "activity"}
     assert set(manifest.context_features) == {"hour", "position", "device"}
-    assert manifest.formula == "click^1.0 * (1 + watch)^0.5 + 4 * like + 20 * purchase"
+    assert manifest.formula == "click^1 * (1 + watch)^0.5 + 4 * like + 20 * purchase"
     assert bundle.spec.name == "video_feed"
     assert bundle.metrics["tasks"]
     assert bundle.items is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib.metadata import version
 
@@ -22,6 +21,7 @@ from onehull.cli import (
     train,
     world,
 )
+from onehull.cli.native_logs import divert
 from onehull.errors import OneHullError, SpecError
 
 EXIT_SPEC, EXIT_ERROR, EXIT_INTERRUPTED = 2, 1, 130
@@ -48,8 +48,7 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """Entry point: runs a verb; what a user can act on is printed without a traceback."""
-    # TensorFlow's start-up notes are not for users; set the variable to see them.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    divert()
     console = Console(stderr=True, highlight=False)
     try:
         build_app()()
