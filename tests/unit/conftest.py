@@ -181,7 +181,7 @@ def make_service(tmp_path):
     from onehull.serve.build import ranker_of
     from onehull.serve.engine import Engine, array_encoders
 
-    services = []
+    services: list[Any] = []
 
     def make(scorer=plain_scores, events="events", **spec_changes):
         bundle = open_bundle(write_bundle(tmp_path / "service" / str(len(services) + 1), **spec_changes))

@@ -3,8 +3,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from onehull.errors import ArtifactError
@@ -16,9 +18,11 @@ from onehull.serve.engine import Engine, RawEncoder, array_encoders, litert_scor
 
 def test_the_ranker_gives_the_scores_of_the_keras_model(litert_bundle, litert_model):
     bundle = open_bundle(litert_bundle)
+    assert bundle.items is not None
+    assert bundle.users is not None
     response = Ranker.open(bundle).rank(RankRequest(user="u3", context={"hour_of_day": 20, "temperature": 12.5}, k=100))
-    items = bundle.items.filter(bundle.items["id"].is_in([item.id for item in response.items]))
-    user = bundle.users.filter(bundle.users["id"] == "u3")
+    items = bundle.items.filter(pl.col("id").is_in([item.id for item in response.items]))
+    user = bundle.users.filter(pl.col("id") == "u3")
     count = len(items)
     rows = {name: items[f"x.{name}"].to_list() for name in bundle.manifest.item_features}
     rows |= {name: user[f"x.{name}"].to_list() * count for name in bundle.manifest.user_features}
@@ -68,6 +72,7 @@ def test_raw_values_take_the_form_of_the_savedmodel(bundle_directory):
     assert raw["category"].tolist() == [""]
     assert np.isnan(raw["age"]).all()
     assert raw["tags"].tolist() == [["short", "", "long"]]
+    assert bundle.items is not None
     assert len(encoder.encode_frame(bundle.items)["tags"]) == len(bundle.items)
 
 
@@ -88,7 +93,7 @@ def test_the_savedmodel_gets_raw_values_of_user_item_and_context(tmp_path, bundl
     signature |= {name: tf.TensorSpec((None,), tf.float32, name=name) for name in numbers}
     signature["tags"] = tf.TensorSpec((None, None), tf.string, name="tags")
 
-    class Model(tf.Module):
+    class Model(tf.Module):  # type: ignore[name-defined]
         @tf.function(input_signature=[signature])
         def score(self, x):
             likes = tf.reduce_any(x["tags"] == "live", axis=1) & (x["hour"] == "20")
@@ -106,7 +111,10 @@ def test_the_savedmodel_gets_raw_values_of_user_item_and_context(tmp_path, bundl
         savedmodel_scorer(tmp_path / "model"),
     )
     ranker = ranker_of(bundle, engine)
-    request = {"context": {"hour_of_day": 20, "temperature": 3}, "candidates": ["i0", "i1", "i5"]}
+    request: dict[str, Any] = {
+        "context": {"hour_of_day": 20, "temperature": 3},
+        "candidates": ["i0", "i1", "i5"],
+    }
     items = {item.id: item.scores for item in ranker.rank(RankRequest(user="u0", **request)).items}
     assert items["i0"] == {"click": 1.0, "like": 0.0, "watch": 10.0}
     assert items["i5"] == {"click": 1.0, "like": 1.0, "watch": 25.0}

@@ -67,10 +67,12 @@ def test_a_write_that_fails_half_way_leaves_no_half_line(tmp_path, monkeypatch):
 
 def test_threads_write_whole_lines(tmp_path):
     log = EventLog(tmp_path)
-    workers = [
-        threading.Thread(target=lambda w=w: [log.feedback(click(f"{w}-{n}"), MONDAY) for n in range(20)])
-        for w in range(8)
-    ]
+
+    def write(worker):
+        for number in range(20):
+            log.feedback(click(f"{worker}-{number}"), MONDAY)
+
+    workers = [threading.Thread(target=write, args=(worker,)) for worker in range(8)]
     for worker in workers:
         worker.start()
     for worker in workers:

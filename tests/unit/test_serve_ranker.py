@@ -91,7 +91,7 @@ def test_no_usable_candidate_gives_an_empty_answer(make_ranker):
 
 
 def test_ids_may_be_numbers_and_k_may_exceed_the_candidates(make_ranker):
-    response = make_ranker().rank(RankRequest(user=7, candidates=["i1", 7.0], k=1000))
+    response = make_ranker().rank(RankRequest.model_validate({"user": 7, "candidates": ["i1", 7.0], "k": 1000}))
     assert ids(response) == ["i1"]
     assert response.unknown_candidates == ["7"]
 
@@ -146,7 +146,12 @@ def test_multiclass_scores_are_one_probability_a_class(make_ranker):
     def scorer(inputs):
         count = len(inputs["item"])
         ones = np.full(count, 0.5, np.float32)
-        return {"click": ones, "like": ones, "watch": ones, "mood": np.tile(np.float32([0.2, 0.8]), (count, 1))}
+        return {
+            "click": ones,
+            "like": ones,
+            "watch": ones,
+            "mood": np.tile(np.array([0.2, 0.8], np.float32), (count, 1)),
+        }
 
     base = {"click": {"kind": "binary", "event": "click", "window": "30m"}}
     mood = {"kind": "multiclass", "classes": 2, "event": "mood", "value": "value", "window": "1h"}
