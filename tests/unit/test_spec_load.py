@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 from onehull.errors import DataError, SpecError
 from onehull.spec import Spec, dump_spec, load_spec, validate
 
-VALID = {
+VALID: dict[str, Any] = {
     "name": "small",
     "data": {"samples": "a.parquet", "split": {"by": "column", "column": "d", "validation": [1], "test": [2]}},
     "features": {"user_id": {"kind": "categorical"}, "age": {"kind": "numeric"}},
@@ -170,7 +171,7 @@ def test_an_absent_file_is_no_fault_of_the_spec(tmp_path: Path):
 def test_a_spec_is_frozen():
     spec = load_spec(VALID)
     with pytest.raises(ValidationError, match="frozen"):
-        spec.name = "other"  # type: ignore[misc]
+        spec.name = "other"
 
 
 def test_python_objects_and_yaml_say_the_same(tmp_path: Path):

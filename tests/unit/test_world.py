@@ -34,12 +34,12 @@ def test_outcomes_come_at_their_true_rates_and_only_after_a_click(tmp_path: Path
     size = summary.impressions
     assert len(truth) == size
     for event in ("click", "like"):
-        rate = truth[event].mean()
-        spread = 5 * np.sqrt(rate * (1 - rate) / size)  # type: ignore[operator]
-        assert abs(summary.delivered[event] / size - rate) < spread  # type: ignore[operator]
+        rate = float(truth[event].to_numpy().mean())
+        spread = 5 * np.sqrt(rate * (1 - rate) / size)
+        assert abs(summary.delivered[event] / size - rate) < spread
     assert (truth["like"] <= truth["click"]).all()
     assert (truth["purchase"] <= truth["click"]).all()
-    events = {kind: set() for kind in ("click", "watch", "like", "purchase")}
+    events: dict[str, set[str]] = {kind: set() for kind in ("click", "watch", "like", "purchase")}
     for text in lines(tmp_path, "feedback-*"):
         try:
             event = json.loads(text)
