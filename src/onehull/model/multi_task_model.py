@@ -155,6 +155,11 @@ class MultiTaskModel(keras.Model):
         return self._require_objective().mean_losses(labels, predictions)
 
     @property
+    def not_finite(self) -> tuple[str, ...]:
+        """Tasks whose loss was the first in training that was not finite; none in a sound training."""
+        return self._require_objective().not_finite
+
+    @property
     def task_weights(self) -> dict[str, float]:
         """The static weight of every task that has a loss."""
         return dict(self._require_objective().weights)

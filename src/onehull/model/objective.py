@@ -58,6 +58,7 @@ class Objective:
         }
         self.trackers = {task: keras.metrics.Mean(name=f"{task}_loss") for task in self.tasks}
         """Mean loss over labelled rows since the last reset, not weighted by the task's weight."""
+        self._not_finite_T = tf.Variable(tf.zeros(len(self.tasks), tf.bool), trainable=False, name="not_finite")
 
     def __call__(
         self,
@@ -86,7 +87,17 @@ class Objective:
             )
             losses.append(self.weights[task] * part.total / tf.where(below > 0, below, 1.0))
             self.trackers[task].update_state(_quotient(part.total, part.labels), sample_weight=part.labels)
-        return TaskLosses(tf.stack(losses), labels_T > 0)
+        losses_T = tf.stack(losses)
+        if training:
+            # One step later the weights are not finite, and with them all losses: only the first step names the cause.
+            earlier_T = self._not_finite_T.value()
+            self._not_finite_T.assign(tf.where(tf.reduce_any(earlier_T), earlier_T, ~tf.math.is_finite(losses_T)))
+        return TaskLosses(losses_T, labels_T > 0)
+
+    @property
+    def not_finite(self) -> tuple[str, ...]:
+        """Tasks whose loss was the first in training that was not finite."""
+        return tuple(task for task, bad in zip(self.tasks, self._not_finite_T.numpy(), strict=True) if bad)
 
     def mean_losses(self, labels: Mapping[str, Any], predictions: Mapping[str, Any]) -> dict[str, float | None]:
         """Mean loss over the labelled rows of whole arrays, without weights; None where a task has no label."""

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 
 from onehull.errors import DataError
+from onehull.model import MultiTaskModel
 
 
 class FiniteLoss(keras.callbacks.Callback):
@@ -37,15 +38,16 @@ class FiniteLoss(keras.callbacks.Callback):
         Raises:
             DataError: a loss is not finite.
         """
-        # A task's own name says more than the total, which is not finite either.
-        for name, value in sorted((logs or {}).items(), key=lambda entry: entry[0] == "loss"):
-            if (name == "loss" or name.endswith("_loss")) and not math.isfinite(float(value)):
-                whose = "the total loss" if name == "loss" else f"the loss of task {name.removesuffix('_loss')!r}"
-                where = f"epoch {self._epoch + 1}, step {batch + 1}"
-                raise DataError(
-                    f"{whose} must be finite. Received {float(value)} in {where}. Labels or inputs may hold values "
-                    f"that are not finite or far too large, or the learning rate is too high. {self._hint}".rstrip()
-                )
+        losses = {name: float(value) for name, value in (logs or {}).items() if name.endswith("loss")}
+        if all(math.isfinite(value) for value in losses.values()):
+            return
+        tasks = self.model.not_finite if isinstance(self.model, MultiTaskModel) else ()
+        whose = f"the loss of task {', '.join(map(repr, tasks))}" if tasks else "the total loss"
+        where = f"epoch {self._epoch + 1}, at or before step {batch + 1}"
+        raise DataError(
+            f"{whose} must be finite. Received {losses} in {where}. Labels or inputs may hold values that are not "
+            f"finite or far too large, or the learning rate is too high. {self._hint}".rstrip()
+        )
 
 
 class EpochBar(keras.callbacks.Callback):

@@ -126,7 +126,8 @@ def _variables(model: MultiTaskModel) -> list[tuple[str, Any]]:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as archive:
+    # The file is opened here, because NumPy leaves it open when the archive is damaged.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 
