@@ -60,7 +60,7 @@ bench-%: $(DEV) ## Run one benchmark: make bench-NAME [PROFILE=full].
 	@$(BIN)/python -m benchmarks.$* --profile $(or $(PROFILE),fast)
 
 docs: $(DEV) ## Build the documentation into site/.
-	@$(BIN)/mkdocs build --strict --quiet && echo "Documentation: site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "Documentation: site/index.html"
 
 reference: $(CORE) ## Write what is generated from the code: spec.schema.json and two pages of docs/reference.
 	@$(BIN)/python scripts/reference.py
