@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from onehull.errors import ArtifactError
 from onehull.features import Transform
+from onehull.records.manifest import file_sha256
 from onehull.spec import Spec, load_spec
 from onehull.spec.bundle import (
     ITEM_TABLE,
@@ -100,12 +101,6 @@ def open_bundle(path: str | Path) -> Bundle:
         if file.stat().st_size != entry.size_bytes or file_sha256(file) != entry.sha256:
             raise ArtifactError(f"{file} has changed since the export: its SHA-256 is not the manifest's.")
     return Bundle(directory, manifest)
-
-
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def bundle_versions(directory: Path) -> list[int]:

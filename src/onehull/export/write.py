@@ -18,11 +18,12 @@ import polars as pl
 import tensorflow as tf
 
 from onehull.errors import ArtifactError
-from onehull.export.bundle import FORMAT, Bundle, bundle_versions, file_sha256, open_bundle
+from onehull.export.bundle import FORMAT, Bundle, bundle_versions, open_bundle
 from onehull.export.parity import check_parity
 from onehull.export.scoring import RawScorer, litert_model
 from onehull.features import Transform
 from onehull.fusion import Formula
+from onehull.records.manifest import file_sha256
 from onehull.spec import Spec, dump_spec
 from onehull.spec.bundle import (
     ITEM_TABLE,
