@@ -45,9 +45,5 @@ def command(
 
 
 def recipe_path(name: str) -> Path:
-    """Path of a recipe: in the installed package, or beside the source tree."""
-    import onehull
-
-    package = Path(onehull.__file__).parent
-    candidates = [package / "recipes" / f"{name}.yaml", package.parents[1] / "recipes" / f"{name}.yaml"]
-    return next(path for path in candidates if path.is_file())
+    """Path of a recipe; ``recipes`` at the top of the source tree is the same directory."""
+    return Path(__file__).parents[1] / "recipes" / f"{name}.yaml"
