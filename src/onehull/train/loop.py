@@ -86,7 +86,7 @@ def fit_model(
             if board is not None:
                 board.write(state.epoch, measures)
             if bars is not None:
-                bars.console.print(epoch_text(state.epoch, training.epochs, measures), highlight=False)
+                bars.console.print(epoch_text(state.epoch, training.epochs, measures), highlight=False, soft_wrap=True)
     if board is not None:
         board.close()
     save_history(out_dir, state)
