@@ -14,7 +14,7 @@ from onehull.model.labels import read_labels, row_weights
 from onehull.model.objective import Objective
 from onehull.model.task_metrics import TaskMetrics
 
-ARGUMENTS = {
+ARGUMENTS: dict[str, dict[str, object]] = {
     "IoU": {"num_classes": 2, "target_class_ids": [1]},
     "MeanIoU": {"num_classes": 3},
     "OneHotIoU": {"num_classes": 3, "target_class_ids": [1]},

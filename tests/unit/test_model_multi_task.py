@@ -14,7 +14,7 @@ from onehull.balance import Balancer, Dwa, PCGrad
 from onehull.model import MultiTaskModel
 
 TASKS = ("output_ctr", "output_duration", "output_category")
-COMPILE = {
+COMPILE: dict[str, dict] = {
     "loss": {
         "output_ctr": "binary_crossentropy",
         "output_duration": "mse",
@@ -297,7 +297,7 @@ def test_the_order_of_tasks_changes_nothing():
 
 
 def test_the_summary_tells_what_sharing_saves():
-    lines = []
+    lines: list[str] = []
     build().summary(print_fn=lines.append)
     assert "Shared by two or more tasks: 464" in "\n".join(lines)
 

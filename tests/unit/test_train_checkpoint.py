@@ -106,7 +106,7 @@ def test_a_run_that_was_killed_continues_to_the_same_bits(records, uninterrupted
     try:
         deadline = time.monotonic() + 120
         while not checkpoint_files(out / "checkpoints"):
-            assert process.poll() is None, process.stderr.read().decode()[-2000:]
+            assert process.poll() is None, (process.stderr or sys.stdin).read()[-2000:]
             assert time.monotonic() < deadline
             time.sleep(0.01)
     finally:

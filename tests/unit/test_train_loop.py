@@ -17,14 +17,14 @@ from onehull.model import MultiTaskModel, build_model, compile_model
 from onehull.spec.balance import PcgradBalance, StaticBalance
 from onehull.spec.inputs import ModelInput
 from onehull.spec.model import SharedBottom
-from onehull.spec.tasks import BinaryTask, MulticlassTask, RegressionTask
+from onehull.spec.tasks import BinaryTask, MulticlassTask, RegressionTask, Task
 from onehull.spec.training import Training
 from onehull.train import fit_model, load_history, predict
 from onehull.train.callbacks import epoch_text, progress_bars
 from onehull.train.validation import epoch_score
 
 INPUTS = (ModelInput(name="user", kind="id", rows=20, dim=4), ModelInput(name="age", kind="dense", length=3))
-TASKS = {
+TASKS: dict[str, Task] = {
     "click": BinaryTask(kind="binary"),
     "watch": RegressionTask(kind="regression"),
     "category": MulticlassTask(kind="multiclass", classes=3),
