@@ -8,6 +8,7 @@ from pathlib import Path
 
 from onehull.errors import ArtifactError
 from onehull.pipeline.cache import Kept, build_once, file_state, fingerprint, finished_key
+from onehull.pipeline.progress import bar
 from onehull.pipeline.project import Project
 
 
@@ -61,7 +62,8 @@ def _assemble(project: Project, partial: Path) -> None:
     from onehull.events import assemble
 
     project.check_data()
-    assemble(project.spec, project.data, partial)
+    with bar(project.console, "assemble") as shown:
+        assemble(project.spec, project.data, partial, progress=shown.share)
 
 
 def _prepare_key(project: Project) -> str:
@@ -69,14 +71,18 @@ def _prepare_key(project: Project) -> str:
 
 
 def _prepare(project: Project, partial: Path) -> None:
-    import polars as pl
+    with bar(project.console, "prepare") as shown:
+        shown.begin("analysing features")
+        import polars as pl
 
-    from onehull.features import analyze
-    from onehull.records import write_records
+        from onehull.features import analyze
+        from onehull.records import write_records
 
-    transform = analyze(project.spec.features, pl.scan_parquet(project.samples))
-    transform.save(partial / "transform.json")
-    write_records(project.samples, transform, list(project.spec.tasks), partial / "shards")
+        samples = pl.scan_parquet(project.samples)
+        transform = analyze(project.spec.features, samples)
+        transform.save(partial / "transform.json")
+        shown.begin("writing shards", total=samples.select(pl.len()).collect().item())
+        write_records(project.samples, transform, list(project.spec.tasks), partial / "shards", progress=shown.advance)
 
 
 def _train_key(project: Project) -> str:
