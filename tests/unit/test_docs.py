@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/tutorial.md", "docs/how-to/use-keras-directly.md"]
+PAGES = ["README.md", pytest.param("docs/tutorial.md", marks=pytest.mark.slow), "docs/how-to/use-keras-directly.md"]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN = "import subprocess, sys; subprocess.run([sys.executable, '-m', *{words!r}], check=True)"
 LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)")

@@ -65,6 +65,7 @@ def test_two_runs_in_one_directory_do_not_meet(small_feed):
         run(small_feed)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_continues_and_ends_as_if_it_had_not_been(small_feed, tmp_path: Path):
     spec, out = tmp_path / "spec.json", tmp_path / "out"
     document = small_feed.spec.model_dump(mode="json")
@@ -148,6 +149,7 @@ def test_a_multiclass_task_and_a_sentinel_go_all_the_way(tmp_path: Path):
     assert result.bundle.manifest.tasks["kind"] == "multiclass"
 
 
+@pytest.mark.slow
 def test_single_task_models_as_a_baseline(small_feed, tmp_path: Path):
     out = tmp_path / "out"
     shutil.copytree(small_feed.out, out)

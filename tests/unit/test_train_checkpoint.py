@@ -91,6 +91,7 @@ def assert_same_run(first: Path, second: Path) -> None:
     assert histories[0] == histories[1]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_continues_to_the_same_bits(records, uninterrupted, tmp_path):
     script = (
         "import sys; from pathlib import Path; from onehull.spec import load_spec; from onehull.train import train\n"

@@ -30,7 +30,8 @@ def divide(rows: pl.LazyFrame, split: Split, *, rest: SplitName | None = "train"
         case TimeSplit():
             last = rows.select(pl.col(TIME).max()).collect(engine="streaming").item()
             if last is None:
-                raise DataError("data.time: no row has a time, and the split goes by time")
+                rule = "must hold the time of at least one row for a split by time"
+                raise DataError(f"data.time: column {TIME!r} {rule}. Received {last}.")
             part = split_by_time(pl.col(TIME), last, split.validation, split.test)
         case ColumnSplit():
             part = split_by_column(pl.col(SPLIT_VALUE), split.validation, split.test, split.train)

@@ -30,7 +30,7 @@ def data_faults(spec: Spec, data_dir: Path) -> list[Fault]:
     Raises:
         DataError: a table is there and cannot be read.
     """
-    faults = [*_role_faults(spec.data), *_file_faults(spec.data, data_dir)]
+    faults = [*_file_faults(spec.data, data_dir)]
     if faults:
         return faults  # columns of absent files would only repeat it
     sources = find_sources(spec, data_dir)
@@ -46,13 +46,6 @@ def data_faults(spec: Spec, data_dir: Path) -> list[Fault]:
     ]
 
 
-def _role_faults(data: Data) -> Iterator[Fault]:
-    if data.events is not None and isinstance(data.split, FileSplit):
-        yield Fault("data.split.by", "must not be files for an event log", "files", "Use time, column or random.")
-    if data.events is not None and data.holdout is not None:
-        yield Fault("data.holdout", "goes only with data.samples", data.holdout)
-
-
 def _file_faults(data: Data, data_dir: Path) -> Iterator[Fault]:
     for place, pattern in _patterns(data).items():
         if not find_files(data_dir, pattern):
@@ -64,7 +57,7 @@ def _patterns(data: Data) -> dict[str, str]:
     patterns: dict[str, str | None] = {"data.samples": data.samples, "data.holdout": data.holdout}
     if data.events is not None:
         patterns |= {"data.events.impressions": data.events.impressions, "data.events.feedback": data.events.feedback}
-    if isinstance(data.split, FileSplit) and data.events is None:
+    if isinstance(data.split, FileSplit):
         patterns |= {"data.split.validation": data.split.validation, "data.split.test": data.split.test}
     for entity in ("user", "item"):
         table = getattr(data.tables, entity)

@@ -46,8 +46,10 @@ def labelled(labels: ArrayLike, predictions: ArrayLike, weights: ArrayLike | Non
         )
     if broken := int(np.count_nonzero(~np.isfinite(prediction_B))):
         raise DataError(f"predictions must be finite. Received {broken} of {prediction_B.size} that are not.")
-    if not np.all(weight_B >= 0) or np.any(np.isinf(label_B)):
-        raise DataError("weights must be at least 0 and labels must not be infinite.")
+    if not np.all(weight_B >= 0):
+        raise DataError(f"weights must be at least 0. Received {np.min(weight_B)}.")
+    if infinite := int(np.count_nonzero(np.isinf(label_B))):
+        raise DataError(f"labels must not be infinite. Received {infinite} of {label_B.size} that are.")
     present = ~np.isnan(label_B)
     return Labelled(label_B[present], prediction_B[present], weight_B[present], present)
 
