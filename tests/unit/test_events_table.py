@@ -232,7 +232,7 @@ def test_a_row_without_a_time_cannot_be_split_by_time(tmp_path: Path):
     times = ["2026-01-01", "2026-01-02 12:00", "2026-01-02T13:00:00Z", "2026-01-03", "soon"]
     with pytest.raises(DataError, match=r"data.time must hold a readable time in every row.*2 rows do not.*sample 1"):
         run(tmp_path, table(t=times), data=data)
-    with pytest.raises(DataError, match=r"data.time: must hold the time of at least one row"):
+    with pytest.raises(DataError, match=r"data.time: column 'time' must hold the time of at least one row"):
         run(tmp_path, table(t=["soon"] * 4), data=data)
 
 
