@@ -187,7 +187,7 @@ def test_what_is_simulated_says_so(tmp_path: Path):
     simulate(tmp_path, users=300, items=100, days=5, seed=4)
     report = assemble(feed_spec(), tmp_path, tmp_path / "out")
     assert report.simulated is not None
-    assert "users 300" in report.simulated
+    assert "300 users" in report.simulated
     assert "seed 4" in report.simulated
     console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
     console.print(report_table(report))

@@ -198,8 +198,7 @@ def _simulated(data_dir: Path) -> str | None:
         return None
     try:
         marker = json.loads(path.read_text(encoding="utf-8"))
-        parameters = marker.get("parameters", marker)
-        scalars = {name: value for name, value in parameters.items() if isinstance(value, (str, int, float))}
-        return ", ".join(f"{name} {value}" for name, value in scalars.items()) or f"{WORLD_MARKER} is present"
-    except (OSError, ValueError, AttributeError):
+        shown = [f"{marker[name]} {name}" for name in ("users", "items", "days") if name in marker]
+        return ", ".join([*shown, f"seed {marker['seed']}"]) if "seed" in marker else f"{WORLD_MARKER} is present"
+    except (OSError, ValueError, TypeError):
         return f"{WORLD_MARKER} is present"
