@@ -9,8 +9,8 @@ DEV := $(VENV)/.dev-installed
 # The first Python of a supported version that starts (a pyenv shim can exist and not start).
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
-# TFX needs glibc 2.39 (Debian 13, Ubuntu 24.04); everything else installs anywhere.
-EXTRAS = dev$(shell $(PYTHON) -c 'import platform as p; l, v = p.libc_ver(); print(",tfx" if l == "glibc" and tuple(map(int, v.split("."))) >= (2, 39) else "")')
+# dev is everything. TFX's wheels need glibc 2.39 (Debian 13, Ubuntu 24.04); elsewhere it is everything but TFX.
+EXTRAS = $(shell $(PYTHON) -c 'import platform as p; l, v = p.libc_ver(); print("dev" if l == "glibc" and tuple(map(int, v.split("."))) >= (2, 39) else "tools,kafka,pubsub,feast,beam,grpc")')
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 SERVE ?= 1
 export MPLBACKEND ?= agg
