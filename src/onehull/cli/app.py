@@ -54,16 +54,21 @@ def main() -> None:
         build_app()()
     except SpecError as error:
         for fault in error.faults:
-            console.print(f"[red]✗[/] {error.source}: {fault}", markup=True, soft_wrap=True)
+            _print_error(console, f"{error.source}: {fault}")
         console.print(f"{len(error.faults)} fault{'s' if len(error.faults) != 1 else ''}.")
         sys.exit(EXIT_SPEC)
     except OneHullError as error:
-        console.print("[red]✗[/] ", end="")
-        console.print(str(error), markup=False, soft_wrap=True)
+        _print_error(console, str(error))
         sys.exit(EXIT_ERROR)
     except KeyboardInterrupt:
         console.print("\nInterrupted. Run the same command again: it continues.")
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _print_error(console: Console, message: str) -> None:
+    """The message holds text of the user's, which is no markup."""
+    console.print("[red]✗[/] ", end="")
+    console.print(message, markup=False, soft_wrap=True)
 
 
 def _show_version(value: bool) -> None:

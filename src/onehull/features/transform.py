@@ -7,6 +7,7 @@ It is data, not code: it is written as JSON, travels in the bundle, and two engi
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,16 +35,16 @@ class Bag(Section):
     """Splits text, where a request holds text instead of a list."""
 
 
-class _IdTransform(Section):
+class _IdTransform(Section, ABC):
     dim: int | None = None
     """Width of the embedding; None leaves it to the model."""
     bag: Bag | None = None
     """Present for list features."""
 
     @property
+    @abstractmethod
     def rows(self) -> int:
         """Rows of the embedding."""
-        raise NotImplementedError
 
     def model_input(self, name: str) -> ModelInput:
         """The encoded input that the model gets."""
