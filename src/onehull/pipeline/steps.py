@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from onehull.errors import ArtifactError
 from onehull.pipeline.cache import Kept, build_once, file_state, fingerprint, finished_key
 from onehull.pipeline.progress import bar
-from onehull.pipeline.project import Project
+from onehull.pipeline.project import Baseline, Project
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,17 @@ def _train(project: Project, partial: Path) -> None:
 
 
 def _evaluate_key(project: Project) -> str:
-    return fingerprint(_train_key(project), project.baseline)
+    return _evaluation_key(_train_key(project), project.baseline)
 
 
 def evaluation_keys(project: Project) -> set[str]:
     """Keys of a current evaluation, with or without a baseline."""
-    return {fingerprint(_train_key(project), baseline) for baseline in ("none", "single")}
+    train_key = _train_key(project)
+    return {_evaluation_key(train_key, baseline) for baseline in get_args(Baseline)}
+
+
+def _evaluation_key(train_key: str, baseline: Baseline) -> str:
+    return fingerprint(train_key, baseline)
 
 
 def _evaluate(project: Project, partial: Path) -> None:

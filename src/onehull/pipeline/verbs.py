@@ -98,7 +98,6 @@ def run(spec: AnySpec, *, baseline: Baseline = "none", **where: Unpack[Where]) -
     project = _open(spec, where, baseline)
     force = where.get("force", False)
     with project.locked():
-        project.check_data()
         steps = tuple(step.do(project, force=force) for step in (ASSEMBLE, PREPARE, TRAIN, EVALUATE))
         bundle = _export(project, force=force)
         return RunResult(read_report(project), bundle, steps)
