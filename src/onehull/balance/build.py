@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from onehull.balance.dwa import Dwa
@@ -19,9 +20,6 @@ BALANCERS: dict[str, Callable[..., Balancer]] = {
 }
 """Every method by its name in a spec. A method's arguments are its fields in the spec."""
 
-# The section's own keys: they say how losses are made, before any method sees them.
-_COMMON = {"kind", "weights", "normalizer"}
-
 
 def build_balancer(section: Balance, tasks: Sequence[str]) -> Balancer:
     """The balancer of a spec.
@@ -29,9 +27,24 @@ def build_balancer(section: Balance, tasks: Sequence[str]) -> Balancer:
     The static weights of the section multiply the losses for every method (`loss_weights` in Keras' terms, see
     `task_weights`), so they are no argument of the method.
     """
-    balancer = BALANCERS[section.kind](**section.model_dump(exclude=_COMMON))
+    method = BALANCERS[section.kind]
+    balancer = method(**_arguments(method, section, tasks))
     balancer.init(len(tasks))  # a method that cannot work with so many tasks says so now
     return balancer
+
+
+def _arguments(method: Callable[..., Balancer], section: Balance, tasks: Sequence[str]) -> dict[str, Any]:
+    """The section's fields that the method takes; what the section leaves open is left to the method."""
+    own = set(inspect.signature(method).parameters) & set(type(section).model_fields) - {"weights"}
+    found = {name: _in_order(getattr(section, name), tasks) for name in sorted(own)}
+    return {name: value for name, value in found.items() if value != ()}
+
+
+def _in_order(value: Any, tasks: Sequence[str]) -> Any:
+    """A mapping by task as a tuple in the order of the tasks, 0 where a task is not named."""
+    if isinstance(value, Mapping):
+        return tuple(value.get(task, 0.0) for task in tasks) if value else ()
+    return value
 
 
 def task_weights(section: Balance, tasks: Sequence[str]) -> dict[str, float]:

@@ -81,7 +81,16 @@ class Balancer(ABC):
 
     @abstractmethod
     def init(self, num_tasks: int) -> dict[str, tf.Tensor]:
-        """The state before the first step."""
+        """The state before the first step, for one set of weights ``(T,)``."""
+
+    def init_groups(self, num_tasks: int, num_groups: int) -> dict[str, tf.Tensor]:
+        """The state before the first step, for weights ``(G, T)``.
+
+        It takes the place of `init` where `grouping` gives groups and ``stats.gram_GTT`` will be there. A method with
+        a grouping also works without: `init`, ``gram_GTT=None`` and weights ``(T,)``, as one group of everything.
+        """
+        del num_groups
+        return self.init(num_tasks)
 
     @abstractmethod
     def update(self, stats: Stats, state: State) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -92,8 +101,8 @@ class Balancer(ABC):
             state: state after the step before.
 
         Returns:
-            The multiplier of each task's loss ``(T,)`` (``(G, T)`` from a method with a `grouping`), and the next
-            state.
+            The multiplier of each task's loss ``(T,)`` (``(G, T)`` from a method with a `grouping` where
+            ``stats.gram_GTT`` is given), and the next state.
         """
 
     def observe(self, losses_T: tf.Tensor, stats: Stats, state: State) -> dict[str, tf.Tensor]:
