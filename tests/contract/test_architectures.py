@@ -6,15 +6,17 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from pydantic import TypeAdapter
 
 from onehull.balance import BALANCERS
 from onehull.model import ARCHITECTURES, MultiTaskModel, build_model, compile_model, parameter_costs
-from onehull.spec.balance import DwaBalance, PcgradBalance, StaticBalance
+from onehull.spec.balance import Balance
 from onehull.spec.inputs import ModelInput
-from onehull.spec.model import SharedBottom
+from onehull.spec.model import Model, SharedBottom
 from onehull.spec.tasks import BinaryTask, MulticlassTask, RegressionTask
 from onehull.spec.training import Training
 
+ADAPTER, BALANCE_ADAPTER = TypeAdapter(Model), TypeAdapter(Balance)
 INPUTS = (
     ModelInput(name="user_id", kind="id", rows=40, dim=4),
     ModelInput(name="tags", kind="ids", rows=12, length=3),
@@ -23,19 +25,29 @@ INPUTS = (
 TASKS = {
     "click": BinaryTask(kind="binary"),
     "watch": RegressionTask(kind="regression", transform="log1p", loss="huber"),
+    "buy": BinaryTask(kind="binary", observed_when="click"),
     "category": MulticlassTask(kind="multiclass", classes=4, tower=(6,)),
 }
-SECTIONS = {
-    "shared_bottom": SharedBottom(
-        embedding_dim=4, bottom=(12, 8), tower=(5,), dropout=0.1, tower_dropout=0.1, batch_norm=True, l2=1e-4,
-        embedding_l2=1e-4,
-    ),
+SMALL = {
+    "embedding_dim": 4, "bottom": (12, 8), "tower": (5,), "dropout": 0.1, "tower_dropout": 0.1, "batch_norm": True,
+    "l2": 1e-4, "embedding_l2": 1e-4, "gate_dropout": 0.1,
 }  # fmt: skip
-BALANCES = {
-    "static": StaticBalance(),
-    "dwa": DwaBalance(kind="dwa", window_steps=2),
-    "pcgrad": PcgradBalance(kind="pcgrad"),
-}
+"""Fields that are made small, or switched on, where a kind has them."""
+
+
+def section(kind, **changes):
+    """A small section of any kind in the registry."""
+    fields = ADAPTER.validate_python({"kind": kind}).model_dump()
+    small = {name: value for name, value in SMALL.items() if name in fields}
+    if "levels" in fields:
+        small["levels"] = tuple((8,) * len(level) for level in fields["levels"])
+    return ADAPTER.validate_python({"kind": kind, **small, **changes})
+
+
+def balance(kind):
+    return BALANCE_ADAPTER.validate_python({"kind": kind})
+
+
 KINDS = sorted(ARCHITECTURES)
 
 
@@ -53,24 +65,19 @@ def rows(tasks, count=64, seed=0, missing=0.3):
     return x, y
 
 
-def build(kind, tasks=None, balance=None, **changes):
+def build(kind, tasks=None, method="static", **changes):
     tasks = TASKS if tasks is None else tasks
-    model = build_model(SECTIONS[kind].model_copy(update=changes), tasks, INPUTS, priors={"click": 0.2}, seed=1)
-    compile_model(model, tasks, balance or StaticBalance(), Training())
+    model = build_model(section(kind, **changes), tasks, INPUTS, priors={"click": 0.2}, seed=1)
+    compile_model(model, tasks, balance(method), Training())
     model.run_eagerly = True
     return model
-
-
-def test_every_architecture_and_every_method_is_under_contract():
-    assert set(SECTIONS) == set(ARCHITECTURES)
-    assert set(BALANCES) == set(BALANCERS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_outputs_are_named_by_the_tasks_and_have_their_shapes(kind):
     scores = build(kind).predict(rows(TASKS)[0], verbose=0)
     assert {task: value.shape for task, value in scores.items()} == {
-        "click": (64, 1), "watch": (64, 1), "category": (64, 4),
+        "click": (64, 1), "watch": (64, 1), "buy": (64, 1), "category": (64, 4),
     }  # fmt: skip
     assert all(value.dtype == np.float32 for value in scores.values())
     assert ((scores["click"] > 0) & (scores["click"] < 1)).all()
@@ -89,10 +96,15 @@ def test_every_trainable_variable_gets_a_gradient(kind):
         assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.path
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", sorted(BALANCES))
-def test_it_trains_on_missing_labels_with_every_method(kind, method):
-    model = build(kind, balance=BALANCES[method])
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        *((kind, method) for kind in KINDS for method in ("static", "pcgrad")),
+        *(("shared_bottom", m) for m in sorted(BALANCERS)),
+    ],
+)
+def test_it_trains_on_missing_labels(kind, method):
+    model = build(kind, method=method)
     model.optimizer.learning_rate = 0.01
     x, y = rows(TASKS)
     history = model.fit(x, y, batch_size=32, epochs=6, verbose=0).history
@@ -103,12 +115,14 @@ def test_it_trains_on_missing_labels_with_every_method(kind, method):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_saved_is_loaded_as_it_was(kind, tmp_path):
-    model = build(kind, balance=BALANCES["pcgrad"])
+    model = build(kind, method="pcgrad")
     x, y = rows(TASKS)
     model.fit(x, y, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert isinstance(loaded, MultiTaskModel)
+    # A compiled graph fuses operations, and then differs from an eager model in the last bit.
+    loaded.run_eagerly = True
     for task, scores in model.predict(x, verbose=0).items():
         np.testing.assert_array_equal(loaded.predict(x, verbose=0)[task], scores)
 
@@ -117,7 +131,7 @@ def test_what_is_saved_is_loaded_as_it_was(kind, tmp_path):
 def test_mixed_precision_predicts_in_float32(kind):
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        model = build(kind, balance=BALANCES["pcgrad"])
+        model = build(kind, method="pcgrad")
     finally:
         keras.mixed_precision.set_global_policy("float32")
     x, y = rows(TASKS)
@@ -129,7 +143,7 @@ def test_mixed_precision_predicts_in_float32(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ["static", "pcgrad"])
 def test_the_step_is_traced_once(kind, method):
-    model = build(kind, balance=BALANCES[method])
+    model = build(kind, method=method)
     model.run_eagerly, traces, original = False, [], model.train_step
 
     def counted(batch):
@@ -146,7 +160,7 @@ def test_the_step_is_traced_once(kind, method):
 @pytest.mark.parametrize("count", [1, 12])
 def test_one_task_and_twelve(kind, count):
     tasks = {f"t{index}": BinaryTask(kind="binary") for index in range(count)}
-    model = build(kind, tasks, BALANCES["pcgrad"])
+    model = build(kind, tasks, "pcgrad")
     x, y = rows(tasks)
     history = model.fit(x, y, verbose=0).history
     assert {f"t{index}_loss" for index in range(count)} <= set(history)
@@ -178,10 +192,10 @@ def test_at_depth_zero_no_variable_is_shared():
     model = build("shared_bottom", sharing_depth=0, l2=0.0, embedding_l2=0.0)
     x, y = rows(TASKS)
     before = {variable.path: variable.numpy() for variable in model.trainable_variables}
-    model.fit(x, {**y, "watch": np.full(64, np.nan), "category": np.full(64, np.nan)}, verbose=0)
+    model.fit(x, {**y, **dict.fromkeys(("watch", "buy", "category"), np.full(64, np.nan))}, verbose=0)
     moved = {v.path for v in model.trainable_variables if not np.array_equal(before[v.path], v.numpy())}
     assert moved
-    assert not [path for path in moved if "watch" in path or "category" in path]
+    assert not [path for path in moved if any(task in path for task in ("watch", "buy", "category"))]
 
 
 def test_layer_names_are_readable_and_give_way_to_features_and_tasks():

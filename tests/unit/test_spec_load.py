@@ -58,12 +58,12 @@ def test_a_spec_with_ten_faults_gives_ten_messages(tmp_path: Path):
         "line 7: features.user_id.kind is not a known kind. Received 'categorial'.",
         "line 8: features.is_like.transfrm is not a known key. Received 'log1p'.",
         "line 9: features.age.buckets must be greater than or equal to 2. Received 1.",
+        "line 13: model.sharing_depth must be at most 3",
         "line 15: training.epochs must be greater than or equal to 1. Received 0.",
         "line 5: data.split.test must not overlap data.split.validation. Received ['3'].",
         "line 11: tasks.click.observed_when must name a task. Received 'clik'.",
         "line 8: features.is_like must not read a label: tasks.like.label is this column. Received 'is_like'.",
         "line 14: balance.weights.lik must name a task. Received 'lik'.",
-        "line 13: model.sharing_depth must be at most 3",
     ]
     assert len(found) == len(expected) == 10
     for message, start in zip(found, expected, strict=True):

@@ -9,6 +9,7 @@ import keras
 
 from onehull.balance import build_balancer, task_weights
 from onehull.model.backend import require_tensorflow
+from onehull.model.bricks import Bricks, Graph
 from onehull.model.heads import BinaryHead, MulticlassHead, RegressionHead
 from onehull.model.losses import Log1pLoss
 from onehull.model.multi_task_model import MultiTaskModel
@@ -16,12 +17,18 @@ from onehull.model.names import LayerNames
 from onehull.model.shared_bottom import shared_bottom
 from onehull.spec.balance import Balance
 from onehull.spec.inputs import ModelInput
+from onehull.spec.model import Architecture as Common
 from onehull.spec.model import Model
 from onehull.spec.tasks import BinaryTask, MulticlassTask, RegressionTask, Task
 from onehull.spec.training import Training
 
-Architecture = Callable[..., dict[str, Any]]
-"""(symbolic inputs, encoded inputs, tower widths by task, names, *, fields of the spec, seed) → representations."""
+Architecture = Callable[..., Graph]
+"""(bricks, *, fields of the spec that are the kind's own) → representation of each task."""
+
+_BRICKS = {
+    "embedding_dim", "embedding_stddev", "embedding_l2", "activation", "dropout", "tower_dropout", "batch_norm", "l2",
+}  # fmt: skip
+"""The common fields that the makers of layers take."""
 
 ARCHITECTURES: dict[str, Architecture] = {"shared_bottom": shared_bottom}
 """Every architecture by its name in a spec."""
@@ -53,10 +60,16 @@ def build_model(
     symbolic = {item.name: keras.Input(item.shape, dtype=item.dtype, name=item.name) for item in inputs}
     names = LayerNames([*symbolic, *tasks])
     towers = {name: section.tower if task.tower is None else task.tower for name, task in tasks.items()}
-    fields = section.model_dump(exclude={"kind", "tower"})
-    hidden = ARCHITECTURES[section.kind](symbolic, inputs, towers, names, **fields, seed=seed)
-    outputs = {name: head(name, task, priors.get(name), seed)(hidden[name]) for name, task in tasks.items()}
-    return MultiTaskModel(inputs=symbolic, outputs=outputs, name=section.kind)
+    binary = frozenset(name for name, task in tasks.items() if isinstance(task, BinaryTask))
+    bricks = Bricks(symbolic, inputs, towers, binary, names, seed, **section.model_dump(include=_BRICKS))
+    graph = ARCHITECTURES[section.kind](bricks, **_own_fields(section))
+    outputs = {name: head(name, task, priors.get(name), seed)(graph.hidden[name]) for name, task in tasks.items()}
+    return MultiTaskModel(inputs=symbolic, outputs=graph.relate(outputs), name=section.kind)
+
+
+def _own_fields(section: Model) -> dict[str, Any]:
+    """The fields of a kind that not every kind has."""
+    return section.model_dump(exclude={"kind", *Common.model_fields})
 
 
 def compile_model(

@@ -150,9 +150,14 @@ class MultiTaskModel(keras.Model):
         penalties = [tf.reduce_sum(tf.cast(penalty, tf.float32)) for penalty in self.losses]
         return tf.add_n([tf.reduce_sum(losses_T), *penalties])
 
-    def mean_losses(self, labels: Mapping[str, Any], predictions: Mapping[str, Any]) -> dict[str, float | None]:
-        """Mean loss of each task over the labelled rows of whole arrays; None where there is no label."""
-        return self._require_objective().mean_losses(labels, predictions)
+    def loss_totals(self, labels: Mapping[str, Any], predictions: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Sum of each task's losses over the labelled rows of a batch, and the number of those rows, ``(T,)`` each.
+
+        Args:
+            labels: labels of every task with a loss.
+            predictions: outputs of the model for the same rows.
+        """
+        return self._require_objective().totals(labels, predictions)
 
     @property
     def not_finite(self) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ import keras
 import tensorflow as tf
 
 from onehull.model.coverage import Coverage
-from onehull.model.labels import read_labels, row_weights
+from onehull.model.joint_loss import JointLoss, RowLosses
+from onehull.model.labels import Labels, read_labels, row_weights
 from onehull.model.normalizer import denominator, from_reduction
 from onehull.model.row_loss import RowLoss
 
@@ -52,9 +53,12 @@ class Objective:
         self.weights = {task: float(weights.get(task, 1.0)) for task in self.tasks}
         self.missing = dict(missing)
         self.coverage = Coverage(self.tasks, coverage)
-        self._row_losses = {task: RowLoss(task, loss) for task, loss in losses.items()}
+        self._losses = {
+            task: loss if isinstance(loss, JointLoss) else RowLoss(task, loss) for task, loss in losses.items()
+        }
         self._normalizers = {
-            task: from_reduction(loss.reduction, normalizer) for task, loss in self._row_losses.items()
+            task: from_reduction(loss.reduction, normalizer) if isinstance(loss, RowLoss) else normalizer
+            for task, loss in self._losses.items()
         }
         self.trackers = {task: keras.metrics.Mean(name=f"{task}_loss") for task in self.tasks}
         """Mean loss over labelled rows since the last reset, not weighted by the task's weight."""
@@ -76,7 +80,7 @@ class Objective:
             sample_weight: row weights of each task, or None.
             training: whether the moving coverage takes the batch in.
         """
-        sums = [self._summed(task, labels[task], predictions[task], sample_weight.get(task)) for task in self.tasks]
+        sums = self._sums(labels, predictions, sample_weight)
         labels_T = tf.stack([s.labels for s in sums])
         rows = sums[0].rows
         share_T = self.coverage.share(labels_T, rows, training=training)
@@ -99,22 +103,31 @@ class Objective:
         """Tasks whose loss was the first in training that was not finite."""
         return tuple(task for task, bad in zip(self.tasks, self._not_finite_T.numpy(), strict=True) if bad)
 
-    def mean_losses(self, labels: Mapping[str, Any], predictions: Mapping[str, Any]) -> dict[str, float | None]:
-        """Mean loss over the labelled rows of whole arrays, without weights; None where a task has no label."""
-        means: dict[str, float | None] = {}
-        for task in self.tasks:
-            part = self._summed(task, labels[task], tf.convert_to_tensor(predictions[task]), None)
-            means[task] = float(part.total / part.labels) if part.labels > 0 else None
-        return means
+    def totals(self, labels: Mapping[str, Any], predictions: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Sum of each task's losses over the labelled rows of a batch, and their number, ``(T,)`` each; no weights."""
+        sums = self._sums(labels, predictions, {})
+        return tf.stack([part.total for part in sums]), tf.stack([part.labels for part in sums])
 
-    def _summed(self, task: str, labels: Any, predictions: tf.Tensor, sample_weight: Any) -> _Sums:
-        read = read_labels(labels, predictions, self.missing.get(task))
-        losses_B = self._row_losses[task](read.values, predictions)
-        weights_B = row_weights(sample_weight, read.present_B)
-        # The value is selected, not multiplied: a row without a label may have any prediction.
-        total = tf.reduce_sum(tf.where(read.present_B, losses_B, 0.0) * weights_B)
-        present = tf.cast(read.present_B, tf.float32)
-        return _Sums(total, tf.reduce_sum(present), tf.reduce_sum(weights_B), tf.cast(tf.shape(present)[0], tf.float32))
+    def _sums(
+        self, labels: Mapping[str, Any], predictions: Mapping[str, tf.Tensor], sample_weight: Mapping[str, Any]
+    ) -> list[_Sums]:
+        """Sums over a batch of every task, in their order."""
+        read = {task: read_labels(labels[task], predictions[task], self.missing.get(task)) for task in self.tasks}
+        return [_summed(self._rows(task, read, predictions), sample_weight.get(task)) for task in self.tasks]
+
+    def _rows(self, task: str, read: Mapping[str, Labels], predictions: Mapping[str, tf.Tensor]) -> RowLosses:
+        loss = self._losses[task]
+        if isinstance(loss, JointLoss):
+            return loss.rows(task, read, predictions)
+        return RowLosses(loss(read[task].values, predictions[task]), read[task].present_B)
+
+
+def _summed(rows: RowLosses, sample_weight: Any) -> _Sums:
+    weights_B = row_weights(sample_weight, rows.present_B)
+    # The value is selected, not multiplied: a row without a label may have any prediction.
+    total = tf.reduce_sum(tf.where(rows.present_B, rows.losses_B, 0.0) * weights_B)
+    present = tf.cast(rows.present_B, tf.float32)
+    return _Sums(total, tf.reduce_sum(present), tf.reduce_sum(weights_B), tf.cast(tf.shape(present)[0], tf.float32))
 
 
 class _Sums(NamedTuple):

@@ -6,9 +6,10 @@ a mapping by task becomes a tuple in the order of the tasks.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from onehull.spec.section import Section
 
@@ -155,8 +156,10 @@ class GradvacBalance(_Gradients):
 
 
 class MgdaBalance(_Gradients):
-    """The shortest convex combination of the gradients (MGDA-UB; Sener and Koltun, NeurIPS 2018); with lower bounds
-    on the weights, PE-LTR (Lin et al., RecSys 2019)."""
+    """The shortest convex combination of the gradients (MGDA-UB; Sener and Koltun, NeurIPS 2018).
+
+    With lower bounds on the weights it is PE-LTR (Lin et al., RecSys 2019).
+    """
 
     kind: Literal["mgda"]
     lower_bounds: dict[str, Share] = {}
@@ -259,7 +262,11 @@ class MetabalanceBalance(_Gradients):
     """Which of the other gradients are touched: the longer ones, the shorter ones, all."""
 
 
-Balance = Annotated[
+def _default_kind(value: Any) -> Any:
+    return {"kind": "static", **value} if isinstance(value, Mapping) else value
+
+
+_Method = Annotated[
     StaticBalance
     | UwBalance
     | DwaBalance
@@ -285,3 +292,5 @@ Balance = Annotated[
     | MetabalanceBalance,
     Field(discriminator="kind"),
 ]
+
+Balance = Annotated[_Method, BeforeValidator(_default_kind)]

@@ -148,10 +148,6 @@ def _reference_faults(draft: Draft) -> Iterator[Fault]:
         weights = [draft.balance.weights.get(task, 1.0) for task in known]
         if known and not any(weights):
             yield Fault("balance.weights", "must leave at least one task a weight above 0", draft.balance.weights)
-    model = draft.model
-    if model is not None and model.sharing_depth is not None and model.sharing_depth > 1 + len(model.bottom):
-        rule = f"must be at most {1 + len(model.bottom)}, the embeddings and the layers of model.bottom"
-        yield Fault("model.sharing_depth", rule, model.sharing_depth)
 
 
 def _same_path(first: str, second: str) -> bool:

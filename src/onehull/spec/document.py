@@ -9,7 +9,7 @@ from pydantic import Field
 from onehull.spec.balance import Balance, StaticBalance
 from onehull.spec.data import Data
 from onehull.spec.features import Feature
-from onehull.spec.model import Model
+from onehull.spec.model import Model, SharedBottom
 from onehull.spec.section import Name, Section
 from onehull.spec.serving import Fusion, Monitoring, Serving
 from onehull.spec.tasks import Task
@@ -29,7 +29,7 @@ class Spec(Section):
     data: Data
     features: Annotated[dict[Name, Feature], Field(min_length=1)]
     tasks: Annotated[dict[Name, Task], Field(min_length=1)]
-    model: Model = Model()
+    model: Model = SharedBottom()
     balance: Balance = StaticBalance()
     training: Training = Training()
     fusion: Fusion = Fusion()

@@ -46,10 +46,19 @@ def _resolve(root: Mapping[str, Any], node: Mapping[str, Any], value: Any) -> Ma
     tagged = node.get("discriminator")
     if tagged:
         tag = value.get(tagged["propertyName"]) if isinstance(value, Mapping) else None
-        reference = tagged["mapping"].get(tag)
+        reference = tagged["mapping"].get(tag) or _default_branch(root, tagged)
         return _resolve(root, {"$ref": reference}, value) if reference else node
     for option in node.get("anyOf", ()):
         resolved = _resolve(root, option, value)
         if "properties" in resolved:
             return resolved
     return node
+
+
+def _default_branch(root: Mapping[str, Any], tagged: Mapping[str, Any]) -> str | None:
+    """The branch of a union that a document without a tag means: the one whose tag has a default."""
+    for reference in tagged["mapping"].values():
+        branch = root["$defs"][reference.rsplit("/", 1)[-1]]
+        if "default" in branch["properties"][tagged["propertyName"]]:
+            return str(reference)
+    return None

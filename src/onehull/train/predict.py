@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -28,15 +28,23 @@ def prediction_function(model: keras.Model) -> Callable[[Any], dict[str, tf.Tens
 
     @tf.function(reduce_retracing=True, autograph=False)
     def run(inputs: Any) -> dict[str, tf.Tensor]:
-        outputs = model(inputs, training=False)
-        return {task: tf.squeeze(value, -1) if value.shape[-1] == 1 else value for task, value in outputs.items()}
+        return as_columns(model(inputs, training=False))
 
     return run
 
 
+def as_columns(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Outputs with ``(B,)`` in place of ``(B, 1)``."""
+    return {task: tf.squeeze(value, -1) if value.shape[-1] == 1 else value for task, value in outputs.items()}
+
+
 def predict_with(function: Callable[[Any], dict[str, tf.Tensor]], dataset: tf.data.Dataset) -> Predictions:
     """Predictions of a function from `prediction_function`."""
-    parts = [function(batch[0] if isinstance(batch, tuple) else batch) for batch in dataset]
+    return concatenated([function(batch[0] if isinstance(batch, tuple) else batch) for batch in dataset])
+
+
+def concatenated(parts: Sequence[dict[str, tf.Tensor]]) -> Predictions:
+    """Predictions of batches as arrays over all rows; nothing where there was no batch."""
     if not parts:
         return {}
     return {task: np.concatenate([part[task].numpy() for part in parts]) for task in parts[0]}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
 from onehull.metrics import auc
 from onehull.model import MultiTaskModel
-from onehull.train.predict import predict_with, prediction_function
+from onehull.train.predict import Predictions, as_columns, concatenated
 
 Measures = dict[str, float | None]
 """Named numbers; None where a number is not defined, such as the AUC of one class."""
@@ -27,7 +27,7 @@ class Validation:
 
     def __init__(self, model: MultiTaskModel, dataset: tf.data.Dataset, binary: Sequence[str]) -> None:
         self._model, self._dataset, self._binary = model, dataset, tuple(binary)
-        self._predict = prediction_function(model)
+        self._step = _measuring_function(model)
         parts = [labels for _, labels in dataset]
         self.rows = sum(len(next(iter(part.values()))) for part in parts)
         self._labels = {task: np.concatenate([part[task] for part in parts]) for task in parts[0]} if parts else {}
@@ -36,15 +36,24 @@ class Validation:
         """``val_loss`` (weighted sum), ``val_TASK_loss`` (mean over labelled rows), ``val_TASK_auc`` (exact)."""
         if not self.rows:
             return {}
-        predictions = predict_with(self._predict, self._dataset)
-        columns = {task: values[:, None] if values.ndim == 1 else values for task, values in predictions.items()}
-        losses = self._model.mean_losses(self._labels, columns)
+        predictions, losses = self._pass()
         weights = self._model.task_weights
         total = sum(weights[task] * value for task, value in losses.items() if value is not None)
         measures: Measures = {"val_loss": total, **{f"val_{task}_loss": value for task, value in losses.items()}}
         for task in self._binary:
             measures[f"val_{task}_auc"] = auc(self._labels[task], predictions[task])
         return measures
+
+    def _pass(self) -> tuple[Predictions, dict[str, float | None]]:
+        """Predictions, and the mean loss of each task over its labelled rows."""
+        parts = [self._step(*batch) for batch in self._dataset]
+        predictions = concatenated([outputs for outputs, _, _ in parts])
+        sums_2T = np.sum([np.stack(part[1:]) for part in parts], axis=0, dtype=np.float64)
+        means = {
+            task: float(total / labels) if labels else None
+            for task, total, labels in zip(self._model.task_weights, *sums_2T, strict=True)
+        }
+        return predictions, means
 
 
 def epoch_score(measures: Mapping[str, float | None], select_by: Literal["auc", "loss"]) -> float | None:
@@ -57,3 +66,17 @@ def epoch_score(measures: Mapping[str, float | None], select_by: Literal["auc", 
         return float(np.mean(areas))
     loss = measures.get("val_loss")
     return None if loss is None else -loss
+
+
+def _measuring_function(
+    model: MultiTaskModel,
+) -> Callable[[Any, Any], tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]]:
+    """A compiled function of a batch: predictions, and the sums and counts of `MultiTaskModel.loss_totals`."""
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def step(inputs: Any, labels: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        outputs = model(inputs, training=False)
+        totals_T, labels_T = model.loss_totals(labels, outputs)
+        return as_columns(outputs), totals_T, labels_T
+
+    return step
