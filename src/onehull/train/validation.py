@@ -48,10 +48,10 @@ class Validation:
         """Predictions, and the mean loss of each task over its labelled rows."""
         parts = [self._step(*batch) for batch in self._dataset]
         predictions = concatenated([outputs for outputs, _, _ in parts])
-        sums_2T = np.sum([np.stack(part[1:]) for part in parts], axis=0, dtype=np.float64)
+        sums_2T = np.stack([np.stack(part[1:]) for part in parts]).sum(axis=0, dtype=np.float64)
         means = {
             task: float(total / labels) if labels else None
-            for task, total, labels in zip(self._model.task_weights, *sums_2T, strict=True)
+            for task, total, labels in zip(self._model.task_weights, sums_2T[0], sums_2T[1], strict=True)
         }
         return predictions, means
 
