@@ -10,10 +10,29 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from onehull.balance import Dwa, PCGrad, Static, Stats, build_balancer, get_balancer, task_weights
+from onehull.balance import (
+    BALANCERS,
+    ByGroup,
+    Clip,
+    Dwa,
+    Every,
+    Fallback,
+    GradNorm,
+    MatchNorm,
+    MetaBalance,
+    PCGrad,
+    Scale,
+    Smooth,
+    Static,
+    Stats,
+    balancer_config,
+    build_balancer,
+    get_balancer,
+    task_weights,
+)
 from onehull.balance.draws import random_orders
 from onehull.balance.pcgrad import projected_weights
-from onehull.spec.balance import DwaBalance, PcgradBalance, StaticBalance
+from onehull.spec.balance import DwaBalance, GradnormBalance, MetabalanceBalance, PcgradBalance, StaticBalance
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden"
 E1 = [[-4, 1, 1], [6, 1, 1]]
@@ -97,6 +116,11 @@ def test_static_weights_are_fixed_and_must_fit():
     np.testing.assert_allclose(weights, [2, 0.5])
     with pytest.raises(ValueError, match="one weight for each of 3 tasks"):
         Static((2.0, 0.5)).init(3)
+    for weight in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="must be numbers from 0 up"):
+            Static((weight, 1.0)).init(2)
+    with pytest.raises(ValueError, match="must be none or initial"):
+        BALANCERS["static"](reference="first").init(2)
 
 
 def test_values_of_the_shared_fixtures():
@@ -116,7 +140,54 @@ def test_a_section_of_the_spec_becomes_its_method():
     assert build_balancer(StaticBalance(weights={"a": 2.0}), ["a", "b"]) == Static()
     assert build_balancer(DwaBalance(kind="dwa", window_steps=7), ["a", "b"]) == Dwa(window_steps=7)
     assert build_balancer(PcgradBalance(kind="pcgrad", seed=5), ["a"]) == PCGrad(seed=5)
+    gradnorm = GradnormBalance(kind="gradnorm", initial_losses={"b": 0.5, "a": 0.7})
+    assert build_balancer(gradnorm, ["a", "b"]) == GradNorm(initial_losses=(0.7, 0.5))
+    metabalance = MetabalanceBalance(kind="metabalance", target="b")
+    assert build_balancer(metabalance, ["a", "b"]) == MetaBalance(target=1)
     assert task_weights(StaticBalance(weights={"a": 2.0}), ["a", "b"]) == {"a": 2.0, "b": 1.0}
+
+
+def test_the_reference_of_a_section_is_initial_in_the_method_and_prior_in_the_weights():
+    initial = StaticBalance(weights={"a": 2.0}, reference="initial", reference_steps=5)
+    assert build_balancer(initial, ["a", "b"]) == Static((2.0, 1.0), reference="initial", reference_steps=5)
+    prior = StaticBalance(weights={"a": 2.0}, reference="prior")
+    assert build_balancer(prior, ["a", "b"]) == Static()
+    weights = task_weights(prior, ["a", "b", "c"], {"a": 0.5, "c": 0.1})
+    assert weights == pytest.approx({"a": 2 / 0.693147, "b": 1.0, "c": 1 / 0.325083}, rel=1e-5)
+    with pytest.raises(ValueError, match="needs the share of positives"):
+        task_weights(prior, ["a"])
+    with pytest.raises(ValueError, match=r"positives and negatives of 'a'.*share of 0"):
+        task_weights(prior, ["a"], {"a": 0.0})
+
+
+def test_the_wrappers_of_a_section_stand_in_their_order():
+    section = PcgradBalance(
+        kind="pcgrad", every=4, smooth=0.5, clip=3, scale="sum_to_one", match_norm=True, fallback=1e4,
+        level="parameters", groups=("bottom",),
+    )  # fmt: skip
+    inner = Clip(Smooth(Every(Fallback(PCGrad(), 1e4), 4), 0.5), 3.0)
+    expected = ByGroup(MatchNorm(Scale(inner, "sum_to_one")), ("bottom",))
+    assert build_balancer(section, ["a", "b"]) == expected
+    assert get_balancer(balancer_config(expected)) == expected
+
+
+def test_what_a_user_writes_wrongly_is_answered_with_what_is_right():
+    with pytest.raises(ValueError, match=r"'pcgrad' has no argument 'sed'.*Did you mean 'seed'"):
+        get_balancer({"kind": "pcgrad", "sed": 1})
+    with pytest.raises(ValueError, match="'every' must have an inner balancer"):
+        get_balancer({"kind": "every", "steps": 2})
+    with pytest.raises(ValueError, match=r"Received 'pcgrd'.*Did you mean 'pcgrad'"):
+        get_balancer({"kind": "every", "inner": "pcgrd"})
+
+
+class Own(Static):
+    """A method of a user."""
+
+
+def test_a_method_outside_the_registries_has_no_config():
+    assert balancer_config(Own()) is None
+    assert balancer_config(Every(Own(), 2)) is None
+    assert balancer_config(None) is None
 
 
 def test_a_name_that_is_not_known_is_answered_with_the_known_ones():

@@ -1,31 +1,87 @@
 """Task statistics → task weights.
 
 A balancer is a pure pair of functions, ``init(num_tasks) → state`` and ``update(stats, state) → (weights, state)``.
-``stats`` holds the task losses, which tasks have labels in this batch, and, for a method with ``needs = "gram"``,
-the inner products of the task gradients. Nothing here knows a model::
+Nothing here knows a model. The cheapest kind needs no more than the losses of the tasks, and which of them have labels
+in this batch::
+
+    balancer = Uw(learning_rate=0.01)
+    state = balancer.init(num_tasks=2)
+    weights, state = balancer.update(Stats(losses, active, None, step), state)
+
+A method with ``needs = "gram"`` also needs the inner products of the task gradients. Almost every method on gradients
+is a weighting of them that can be had from these T × T numbers, however large the model is::
 
     balancer = PCGrad(seed=0)
-    state = balancer.init(num_tasks=2)
-    weights, state = balancer.update(Stats(losses, active, gram, step), state)
+    weights, state = balancer.update(Stats(losses, active, gram, step), balancer.init(num_tasks=2))
 
-One file a method; `BALANCERS` is the list.
+What methods have in common is not in the methods: a wrapper is a balancer around a balancer::
+
+    balancer = Smooth(Every(PCGrad(), steps=4), decay=0.9)
+
+The same in the form that documents hold, and back::
+
+    balancer = get_balancer({"kind": "every", "steps": 4, "inner": {"kind": "pcgrad"}})
+    balancer_config(balancer)
+
+One file a method; `BALANCERS` is the list of methods, `WRAPPERS` that of wrappers.
 """
 
-from onehull.balance.build import BALANCERS, balancer_config, build_balancer, get_balancer, task_weights
+from onehull.balance.build import (
+    BALANCERS,
+    WRAPPERS,
+    balancer_config,
+    build_balancer,
+    get_balancer,
+    task_weights,
+)
+from onehull.balance.by_group import ByGroup
+from onehull.balance.clip import Clip
 from onehull.balance.dwa import Dwa
+from onehull.balance.every import Every
+from onehull.balance.fallback import Fallback
+from onehull.balance.famo import Famo
+from onehull.balance.gls import Gls
+from onehull.balance.gradnorm import GradNorm
+from onehull.balance.imtl_l import ImtlL
+from onehull.balance.match_norm import MatchNorm
+from onehull.balance.metabalance import MetaBalance
 from onehull.balance.pcgrad import PCGrad
+from onehull.balance.rlw import Rlw
+from onehull.balance.scale import Scale
+from onehull.balance.smooth import Smooth
 from onehull.balance.static import Static
-from onehull.balance.types import Balancer, Needs, State, Stats
+from onehull.balance.stch import Stch
+from onehull.balance.types import Balancer, Heads, Needs, State, Stats
+from onehull.balance.uw import Uw
+from onehull.balance.wrapper import Wrapper
 
 __all__ = [
     "BALANCERS",
+    "WRAPPERS",
     "Balancer",
+    "ByGroup",
+    "Clip",
     "Dwa",
+    "Every",
+    "Fallback",
+    "Famo",
+    "Gls",
+    "GradNorm",
+    "Heads",
+    "ImtlL",
+    "MatchNorm",
+    "MetaBalance",
     "Needs",
     "PCGrad",
+    "Rlw",
+    "Scale",
+    "Smooth",
     "State",
     "Static",
     "Stats",
+    "Stch",
+    "Uw",
+    "Wrapper",
     "balancer_config",
     "build_balancer",
     "get_balancer",

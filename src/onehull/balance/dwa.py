@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from onehull.balance.presence import num_active, safe_divide, weight_one_when_absent
+from onehull.balance.presence import active_softmax, num_active, safe_divide, weight_one_when_absent
 from onehull.balance.types import Balancer, Needs, State, Stats
 
 
@@ -42,9 +42,7 @@ class Dwa(Balancer):
         ratio_T = safe_divide(state["last"], state["before"])
         ratio_T = tf.where((state["before"] > 0) & (state["last"] > 0), ratio_T, tf.ones_like(ratio_T))
         scores_T = tf.cast(ratio_T, dtype) / tf.constant(self.temperature, dtype)
-        lowest = tf.constant(dtype.min, dtype)
-        shares_T = tf.nn.softmax(tf.where(stats.active_T, scores_T, lowest))
-        weights_T = num_active(stats.active_T, dtype) * shares_T
+        weights_T = num_active(stats.active_T, dtype) * active_softmax(scores_T, stats.active_T)
         return weight_one_when_absent(weights_T, stats.active_T), self._advance(stats, state)
 
     def _advance(self, stats: Stats, state: State) -> dict[str, tf.Tensor]:

@@ -42,6 +42,11 @@ class Stats(NamedTuple):
     gram_GTT: tf.Tensor | None = None
 
 
+def chosen_gram(stats: Stats) -> tf.Tensor:
+    """The inner products that a method with a `Balancer.grouping` works from: by group where there are groups."""
+    return stats.gram_TT if stats.gram_GTT is None else stats.gram_GTT
+
+
 class Balancer(ABC):
     """A balancing method. Subclasses are frozen dataclasses of plain numbers; what changes is in the state.
 

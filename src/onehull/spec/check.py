@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Iterator
 
 from onehull.errors import Fault, suggest
+from onehull.spec.balance_rules import balance_faults
 from onehull.spec.data import ColumnSplit, Data, FileSplit, RandomSplit, TimeSplit
 from onehull.spec.draft import Draft
 from onehull.spec.tasks import BinaryTask, RegressionTask
@@ -18,7 +19,7 @@ def cross_faults(draft: Draft) -> list[Fault]:
         *_split_faults(draft),
         *_task_faults(draft),
         *_leak_faults(draft),
-        *_reference_faults(draft),
+        *balance_faults(draft),
     ]
 
 
@@ -137,17 +138,6 @@ def _leak_faults(draft: Draft) -> Iterator[Fault]:
             yield Fault(
                 f"features.{name}", rule, column, "Remove the feature: its value is not known before the outcome."
             )
-
-
-def _reference_faults(draft: Draft) -> Iterator[Fault]:
-    known = list(draft.tasks)
-    if draft.balance is not None:
-        for task in draft.balance.weights:
-            if task not in draft.tasks:
-                yield Fault(f"balance.weights.{task}", "must name a task", task, suggest(task, known))
-        weights = [draft.balance.weights.get(task, 1.0) for task in known]
-        if known and not any(weights):
-            yield Fault("balance.weights", "must leave at least one task a weight above 0", draft.balance.weights)
 
 
 def _same_path(first: str, second: str) -> bool:
