@@ -93,8 +93,9 @@ def test_the_same_arguments_give_the_same_answer(kind):
 
 
 @pytest.mark.parametrize("kind", SUBJECTS)
-@pytest.mark.parametrize("tasks", [1, 2, 3, 5, 8, 12])
-@pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
+@pytest.mark.parametrize(
+    ("tasks", "dtype"), [(1, tf.float32), (2, tf.float64), (3, tf.float32), (7, tf.float64), (12, tf.float32)]
+)
 def test_weights_are_finite_and_the_state_keeps_its_form(kind, tasks, dtype):
     balancer = make(kind)
     state = balancer.init(tasks)
@@ -295,3 +296,8 @@ def test_a_balancer_is_read_back_from_its_config(kind):
 def test_the_defaults_of_a_section_are_those_of_the_method(kind):
     section = TypeAdapter(Balance).validate_python({"kind": kind})
     assert build_balancer(section, ["a", "b"]) == BALANCERS[kind]()
+
+
+def test_every_section_is_a_method():
+    schema = TypeAdapter(Balance).json_schema()
+    assert sorted(schema["discriminator"]["mapping"]) == METHODS

@@ -26,25 +26,29 @@ The same in the form that documents hold, and back::
 One file a method; `BALANCERS` is the list of methods, `WRAPPERS` that of wrappers.
 """
 
-from onehull.balance.build import (
-    BALANCERS,
-    WRAPPERS,
-    balancer_config,
-    build_balancer,
-    get_balancer,
-    task_weights,
-)
+from onehull.balance.aligned_mtl import AlignedMtl
+from onehull.balance.build import BALANCERS, WRAPPERS, balancer_config, build_balancer, get_balancer, task_weights
 from onehull.balance.by_group import ByGroup
+from onehull.balance.cagrad import CaGrad
 from onehull.balance.clip import Clip
+from onehull.balance.config import ConFig
+from onehull.balance.db_mtl import DbMtl
+from onehull.balance.dualproj import DualProj
 from onehull.balance.dwa import Dwa
 from onehull.balance.every import Every
+from onehull.balance.fairgrad import FairGrad
 from onehull.balance.fallback import Fallback
 from onehull.balance.famo import Famo
 from onehull.balance.gls import Gls
+from onehull.balance.gradcraft import GradCraft
 from onehull.balance.gradnorm import GradNorm
+from onehull.balance.gradvac import GradVac
+from onehull.balance.imtl_g import ImtlG
 from onehull.balance.imtl_l import ImtlL
 from onehull.balance.match_norm import MatchNorm
 from onehull.balance.metabalance import MetaBalance
+from onehull.balance.mgda import Mgda
+from onehull.balance.nash_mtl import NashMtl
 from onehull.balance.pcgrad import PCGrad
 from onehull.balance.rlw import Rlw
 from onehull.balance.scale import Scale
@@ -52,25 +56,37 @@ from onehull.balance.smooth import Smooth
 from onehull.balance.static import Static
 from onehull.balance.stch import Stch
 from onehull.balance.types import Balancer, Heads, Needs, State, Stats
+from onehull.balance.upgrad import UpGrad
 from onehull.balance.uw import Uw
 from onehull.balance.wrapper import Wrapper
 
 __all__ = [
     "BALANCERS",
     "WRAPPERS",
+    "AlignedMtl",
     "Balancer",
     "ByGroup",
+    "CaGrad",
     "Clip",
+    "ConFig",
+    "DbMtl",
+    "DualProj",
     "Dwa",
     "Every",
+    "FairGrad",
     "Fallback",
     "Famo",
     "Gls",
+    "GradCraft",
     "GradNorm",
+    "GradVac",
     "Heads",
+    "ImtlG",
     "ImtlL",
     "MatchNorm",
     "MetaBalance",
+    "Mgda",
+    "NashMtl",
     "Needs",
     "PCGrad",
     "Rlw",
@@ -80,6 +96,7 @@ __all__ = [
     "Static",
     "Stats",
     "Stch",
+    "UpGrad",
     "Uw",
     "Wrapper",
     "balancer_config",

@@ -7,17 +7,28 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from onehull.balance.aligned_mtl import AlignedMtl
 from onehull.balance.by_group import ByGroup
+from onehull.balance.cagrad import CaGrad
 from onehull.balance.clip import Clip
+from onehull.balance.config import ConFig
+from onehull.balance.db_mtl import DbMtl
+from onehull.balance.dualproj import DualProj
 from onehull.balance.dwa import Dwa
 from onehull.balance.every import Every
+from onehull.balance.fairgrad import FairGrad
 from onehull.balance.fallback import Fallback
 from onehull.balance.famo import Famo
 from onehull.balance.gls import Gls
+from onehull.balance.gradcraft import GradCraft
 from onehull.balance.gradnorm import GradNorm
+from onehull.balance.gradvac import GradVac
+from onehull.balance.imtl_g import ImtlG
 from onehull.balance.imtl_l import ImtlL
 from onehull.balance.match_norm import MatchNorm
 from onehull.balance.metabalance import MetaBalance
+from onehull.balance.mgda import Mgda
+from onehull.balance.nash_mtl import NashMtl
 from onehull.balance.pcgrad import PCGrad
 from onehull.balance.rlw import Rlw
 from onehull.balance.scale import Scale
@@ -25,22 +36,35 @@ from onehull.balance.smooth import Smooth
 from onehull.balance.static import Static
 from onehull.balance.stch import Stch
 from onehull.balance.types import Balancer
+from onehull.balance.upgrad import UpGrad
 from onehull.balance.uw import Uw
 from onehull.balance.wrapper import Wrapper
 from onehull.errors import suggest
 from onehull.spec.balance import Balance, StaticBalance
 
 BALANCERS: dict[str, Callable[..., Balancer]] = {
+    "aligned_mtl": AlignedMtl,
+    "cagrad": CaGrad,
+    "config": ConFig,
+    "db_mtl": DbMtl,
+    "dualproj": DualProj,
     "dwa": Dwa,
+    "fairgrad": FairGrad,
     "famo": Famo,
     "gls": Gls,
+    "gradcraft": GradCraft,
     "gradnorm": GradNorm,
+    "gradvac": GradVac,
+    "imtl_g": ImtlG,
     "imtl_l": ImtlL,
     "metabalance": MetaBalance,
+    "mgda": Mgda,
+    "nash_mtl": NashMtl,
     "pcgrad": PCGrad,
     "rlw": Rlw,
     "static": Static,
     "stch": Stch,
+    "upgrad": UpGrad,
     "uw": Uw,
 }
 """Every method by its name in a spec. A method's arguments are its fields in the spec."""
