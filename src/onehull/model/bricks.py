@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from onehull.model.dense_block import DenseBlock
 from onehull.model.embeddings import FeatureEmbeddings
+from onehull.model.epnet import EpNet
 from onehull.model.names import LayerNames
+from onehull.model.ppnet import PpNet
 from onehull.model.tower import Tower
 from onehull.spec.inputs import ModelInput
 
@@ -30,6 +33,20 @@ class Streams(NamedTuple):
 
     shared: Any
     by_task: dict[str, Any]
+
+
+class GateOn(NamedTuple):
+    """What `EpNet` or `PpNet` is given: features by their names, and the width of the gates' hidden layers."""
+
+    features: Sequence[str]
+    hidden: int | None = None
+
+
+class _Embedded(NamedTuple):
+    """Embedded inputs ``(B, width)`` before `EpNet` and behind it; the same tensor where there is none."""
+
+    raw: Any
+    gated: Any
 
 
 @dataclass(frozen=True)
@@ -54,6 +71,9 @@ class Bricks:
         tower_dropout: after each layer of the towers.
         batch_norm: normalise after each dense layer.
         l2: penalty on the kernels.
+        epnet: what gates the embeddings, if anything does.
+        ppnet: what gates the towers' hidden units, if anything does.
+        spaces: for each task, the task that must be 1 for its label to exist, or None.
     """
 
     symbolic: Mapping[str, Any]
@@ -70,6 +90,10 @@ class Bricks:
     tower_dropout: float = 0.0
     batch_norm: bool = False
     l2: float = 0.0
+    epnet: GateOn | None = None
+    ppnet: GateOn | None = None
+    spaces: Mapping[str, str | None] = field(default_factory=dict)
+    _embedded: dict[str, _Embedded] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -77,7 +101,11 @@ class Bricks:
         return tuple(self.towers)
 
     def embed(self, name: str = "embeddings") -> Any:
-        """All inputs as one vector ``(B, width)``; each call makes tables of its own."""
+        """All inputs as one vector ``(B, width)``, gated where the spec asks; each call makes tables of its own.
+
+        Args:
+            name: of the layer: ``embeddings``, or ``embeddings_TASK`` for what one task reads alone.
+        """
         layer = FeatureEmbeddings(
             self.inputs,
             self.embedding_dim,
@@ -86,7 +114,10 @@ class Bricks:
             stddev=self.embedding_stddev,
             name=self.names.free(name),
         )
-        return layer(dict(self.symbolic))
+        raw = layer(dict(self.symbolic))
+        gated = raw if self.epnet is None else self._gated(name.replace("embeddings", "epnet", 1), self.epnet, raw)
+        self._embedded[name] = _Embedded(raw, gated)
+        return gated
 
     def embed_streams(self, *, task_embeddings: bool) -> Streams:
         """The shared embeddings, and each task's: the shared ones, or tables of its own (STEM).
@@ -112,16 +143,30 @@ class Bricks:
         )(inputs)
 
     def tower(self, task: str, inputs: Any) -> Any:
-        """The tower of a task; ``(B, …)`` → ``(B, widths[-1])``."""
+        """The tower of a task, gated where the spec asks; ``(B, …)`` → ``(B, widths[-1])``."""
         widths = self.towers[task]
         if not widths:
             return inputs
-        return Tower(
-            widths,
-            activation=self.activation,
-            batch_norm=self.batch_norm,
-            dropout=self.tower_dropout,
-            l2=self.l2,
-            seed=self.seed,
-            name=self.names.free(f"tower_{task}"),
-        )(inputs)
+        options: dict[str, Any] = {
+            "activation": self.activation, "batch_norm": self.batch_norm, "dropout": self.tower_dropout, "l2": self.l2,
+            "seed": self.seed, "name": self.names.free(f"tower_{task}"),
+        }  # fmt: skip
+        if self.ppnet is None:
+            return Tower(widths, **options)(inputs)
+        own = self._embedded.get(f"embeddings_{task}") or self._embedded["embeddings"]
+        columns = self._columns("ppnet", self.ppnet)
+        return PpNet(widths, columns, self.ppnet.hidden, **options)([inputs, own.raw, own.gated])
+
+    def _gated(self, name: str, gate: GateOn, embedded: Any) -> Any:
+        columns = self._columns("epnet", gate)
+        return EpNet(columns, gate.hidden, l2=self.l2, seed=self.seed, name=self.names.free(name))(embedded)
+
+    def _columns(self, place: str, gate: GateOn) -> list[tuple[int, int]]:
+        """Where features stand in the embedded inputs: first column, and the one after the last."""
+        widths = [item.length if item.kind == "dense" else item.dim or self.embedding_dim for item in self.inputs]
+        ends = dict(zip([item.name for item in self.inputs], accumulate(widths), strict=True))
+        starts = {name: end - width for (name, end), width in zip(ends.items(), widths, strict=True)}
+        unknown = [name for name in gate.features if name not in ends]
+        if unknown:
+            raise ValueError(f"model.{place}.features must name inputs. Received {unknown}. Known: {list(ends)}.")
+        return [(starts[name], ends[name]) for name in gate.features]

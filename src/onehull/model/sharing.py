@@ -5,6 +5,9 @@ nodes, or from the inputs, to nodes of a single output are the *frontier*; those
 variables are the shared representation. Cutting there gives two models with the same layers: the trunk,
 inputs → frontier, and the heads, frontier → outputs.
 
+A layer whose class says ``returns_its_inputs`` (the calibrator, which only adds a penalty on several predictions) makes
+no task depend on another: each of its outputs is the input of the same place. It belongs to the heads.
+
 A tensor of the frontier may depend on another one (gates of MMoE read what the experts read; the click probability
 of ESMM is an output and a factor of another): the heads take all of them as given.
 """
@@ -39,7 +42,7 @@ def task_layers(outputs: Mapping[str, Any]) -> dict[str, list[Any]]:
     Args:
         outputs: symbolic output of each task.
     """
-    return {task: _operations(_ancestors(tensor)) for task, tensor in outputs.items()}
+    return {task: _operations(_ancestors(_source(tensor))) for task, tensor in outputs.items()}
 
 
 def find_sharing(inputs: Any, outputs: Mapping[str, Any], structure: Any) -> Sharing | None:
@@ -53,8 +56,9 @@ def find_sharing(inputs: Any, outputs: Mapping[str, Any], structure: Any) -> Sha
     Returns:
         None where no two tasks share a trainable variable below a common tensor.
     """
-    ancestors = {task: _ancestors(tensor) for task, tensor in outputs.items()}
-    frontier = _frontier(outputs, ancestors, keras.tree.flatten(structure))
+    sources = {task: _source(tensor) for task, tensor in outputs.items()}
+    ancestors = {task: _ancestors(tensor) for task, tensor in sources.items()}
+    frontier = _frontier(sources, ancestors, [_source(tensor) for tensor in keras.tree.flatten(structure)])
     differentiable = tuple(_is_trainable(tensor) for tensor in frontier)
     if not any(differentiable):
         return None
@@ -81,6 +85,13 @@ class _Node:
 def _node(tensor: Any) -> _Node:
     history = tensor._keras_history
     return _Node(history.operation, history.node_index)
+
+
+def _source(tensor: Any) -> Any:
+    """The tensor itself, or the one that layers with ``returns_its_inputs`` were given for it."""
+    while getattr(_node(tensor).operation, "returns_its_inputs", False):
+        tensor = _node(tensor).inputs[tensor._keras_history.tensor_index]
+    return tensor
 
 
 def _ancestors(tensor: Any, given: Collection[int] = ()) -> dict[int, _Node]:

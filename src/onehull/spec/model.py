@@ -33,7 +33,7 @@ class PpNet(Section):
     """Gates on every layer of the towers from who and what is shown (PPNet; Chang et al., KDD 2023)."""
 
     features: Annotated[tuple[Name, ...], Field(min_length=1)]
-    """Features of the user, the item and its author that make a tower personal."""
+    """Features of the user, the item and its author that make a tower personal; a tower without layers has no gate."""
     hidden: Width | None = None
     """Width of each gate's hidden layer. Default: that of the layer that it gates."""
 
@@ -64,6 +64,8 @@ class Architecture(Section):
     probability of being in it (``ips``), or doubly robust, with a model of the error (``dr``; both ESCM²)."""
     propensity_floor: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Smallest probability that ``ips`` and ``dr`` divide by."""
+    global_weight: Weight = 1.0
+    """Weight of the product's loss beside that of the space in ``ips`` and ``dr`` (ESCM²)."""
 
 
 class SharedBottom(Architecture):
@@ -169,9 +171,10 @@ class Aitm(Architecture):
     kind: Literal["aitm"]
     tower: Widths = (128, 64)
     order: tuple[Name, ...] = ()
-    """The tasks from the first step to the last. Default: the order of the spec."""
+    """The tasks from the first step to the last. Default: the order of the spec. All towers end in the same width."""
     calibrator: Weight = 0.6
-    """Weight of the penalty on a binary task that is more probable than the binary task before it."""
+    """Weight of the penalty on a binary task that is more probable than the binary task before it; tasks with
+    different `observed_when` are not compared."""
 
 
 class Home(_Experts):
