@@ -6,6 +6,7 @@ Predictions stay float32 under mixed precision: float16 holds only three digits 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
@@ -17,10 +18,17 @@ _LOG_RANGE = (-5.0, 20.0)
 """Range of log(1 + y) that is turned back; exp(20) is half a thousand million."""
 
 
-class _Head(keras.layers.Layer):
-    """A dense layer in float32 with an initial bias."""
+class DenseHead(keras.layers.Layer):
+    """Base of the heads: a dense layer in float32.
 
-    def __init__(self, units: int, bias: float, seed: int | None, **kwargs: Any) -> None:
+    Args:
+        units: width.
+        bias: initial bias, one number or one for each unit.
+        seed: seed of the initial kernel, together with the layer's name.
+        **kwargs: of `keras.layers.Layer`.
+    """
+
+    def __init__(self, units: int, bias: float | Sequence[float], seed: int | None, **kwargs: Any) -> None:
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         self.seed = seed
@@ -44,7 +52,7 @@ class _Head(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="onehull")
-class BinaryHead(_Head):
+class BinaryHead(DenseHead):
     """A probability ``(B, 1)``.
 
     Args:
@@ -68,7 +76,7 @@ class BinaryHead(_Head):
 
 
 @keras.saving.register_keras_serializable(package="onehull")
-class RegressionHead(_Head):
+class RegressionHead(DenseHead):
     """A number ``(B, 1)`` on the scale of the label.
 
     Args:
@@ -105,7 +113,7 @@ class RegressionHead(_Head):
 
 
 @keras.saving.register_keras_serializable(package="onehull")
-class MulticlassHead(_Head):
+class MulticlassHead(DenseHead):
     """Probabilities of the classes ``(B, classes)``.
 
     Args:

@@ -51,10 +51,14 @@ class Step:
             raise ArtifactError(f"{before.directory(project)} {why}. Make it with: {command}")
 
 
+_LEARNING = {"tower", "head", "transform", "loss", "huber_delta"}
+"""Fields of a task that say how it is learned, which the data do not depend on."""
+
+
 def _assemble_key(project: Project) -> str:
     spec = project.spec
     columns = {name: (f.kind, f.column, getattr(f, "separator", None)) for name, f in spec.features.items()}
-    labels = {name: task.model_dump(mode="json", exclude={"tower"}) for name, task in spec.tasks.items()}
+    labels = {name: task.model_dump(mode="json", exclude=_LEARNING) for name, task in spec.tasks.items()}
     files = [file_state(file) for file in project.input_files()]
     return fingerprint(_code_version(), spec.section("data"), columns, labels, files)
 
@@ -83,7 +87,15 @@ def _prepare(project: Project, partial: Path) -> None:
         transform = analyze(project.spec.features, samples)
         transform.save(partial / "transform.json")
         shown.begin("writing shards", total=samples.select(pl.len()).collect().item())
-        write_records(project.samples, transform, list(project.spec.tasks), partial / "shards", progress=shown.advance)
+        tasks = project.spec.tasks
+        write_records(
+            project.samples,
+            transform,
+            list(tasks),
+            partial / "shards",
+            quantities={name: task.duration for name, task in tasks.items() if task.kind == "regression"},
+            progress=shown.advance,
+        )
 
 
 def _train_key(project: Project) -> str:

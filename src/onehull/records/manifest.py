@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from onehull.errors import ArtifactError
 from onehull.spec.inputs import ModelInput
+from onehull.spec.labels import LabelDistribution
 from onehull.spec.samples import SplitName
 from onehull.spec.section import Section
 
@@ -37,6 +38,8 @@ class LabelStatistics(Section):
     mean: float | None
     mean_log1p: float | None = None
     """Mean of log(1 + label), where all labels are above -1."""
+    distribution: LabelDistribution | None = None
+    """Of a regression task."""
 
     @property
     def coverage(self) -> float:

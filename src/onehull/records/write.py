@@ -18,8 +18,10 @@ from onehull.errors import ArtifactError
 from onehull.features.graph import raw_signature, transform_model
 from onehull.features.tensors import raw_tensors
 from onehull.features.transform import Transform
+from onehull.records.distribution import LabelSample
 from onehull.records.example import Column, ExampleEncoder, id_bytes
 from onehull.records.manifest import LABEL_PREFIX, MANIFEST, LabelStatistics, RecordsManifest, Shard, file_sha256
+from onehull.spec.labels import LabelDistribution
 from onehull.spec.samples import SPLIT, SPLITS, SplitName, feature_column, label_column
 
 _BATCH_ROWS = 8192
@@ -34,6 +36,7 @@ def write_records(
     tasks: Sequence[str],
     out_dir: Path,
     *,
+    quantities: Mapping[str, str | None] | None = None,
     rows_per_shard: int = 65_536,
     progress: Progress | None = None,
 ) -> RecordsManifest:
@@ -46,6 +49,8 @@ def write_records(
         transform: raw values → encoded inputs.
         tasks: names of the tasks whose labels are written.
         out_dir: directory of the shards; replaced as a whole.
+        quantities: the tasks whose labels' distribution is measured, and the feature that holds the duration of what is
+            watched, or None.
         rows_per_shard: rows of a shard, the last one of a part may have fewer.
         progress: told about rows as they are written.
 
@@ -62,11 +67,14 @@ def write_records(
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
         table = pl.scan_parquet(samples)
+        measured = [LabelSample(task, duration) for task, duration in (quantities or {}).items()]
+        splits = _write_parts(table, transform, tasks, building, rows_per_shard, measured, progress or _silent)
+        distributions = {sample.task: sample.distribution() for sample in measured}
         manifest = RecordsManifest(
             inputs=transform.inputs,
             tasks=tuple(tasks),
-            splits=_write_parts(table, transform, tasks, building, rows_per_shard, progress or _silent),
-            labels={task: _label_statistics(table, task) for task in tasks},
+            splits=splits,
+            labels={task: _label_statistics(table, task, distributions.get(task)) for task in tasks},
         )
         (building / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         _swap(building, out_dir, old)
@@ -93,6 +101,7 @@ def _write_parts(
     tasks: Sequence[str],
     directory: Path,
     rows_per_shard: int,
+    measured: Sequence[LabelSample],
     progress: Progress,
 ) -> dict[SplitName, tuple[Shard, ...]]:
     """Writes the shards of all parts in one pass over the table."""
@@ -104,7 +113,11 @@ def _write_parts(
     try:
         for batch in batches:
             values = {name: np.asarray(value) for name, value in encode(raw_tensors(transform, batch)).items()}
-            encoded = examples.encode({**values, **_labels(batch, tasks)})
+            labels = _labels(batch, tasks)
+            encoded = examples.encode({**values, **labels})
+            train_B = (batch[SPLIT] == "train").to_numpy()
+            for sample in measured:
+                sample.add(values, labels[f"{LABEL_PREFIX}{sample.task}"], train_B)
             for split, writer in writers.items():
                 writer.write(encoded[(batch[SPLIT] == split).to_numpy()])
             progress(len(batch))
@@ -172,7 +185,7 @@ def _silent(rows: int) -> None:
     del rows
 
 
-def _label_statistics(table: pl.LazyFrame, task: str) -> LabelStatistics:
+def _label_statistics(table: pl.LazyFrame, task: str, distribution: LabelDistribution | None) -> LabelStatistics:
     """Counts and means of a task's labels in the training part."""
     label = pl.col(label_column(task)).fill_nan(None)
     counted = (
@@ -187,4 +200,4 @@ def _label_statistics(table: pl.LazyFrame, task: str) -> LabelStatistics:
         .collect(engine="streaming")
         .row(0, named=True)
     )
-    return LabelStatistics(**counted)
+    return LabelStatistics(**counted, distribution=distribution)

@@ -103,6 +103,10 @@ def _task_faults(draft: Draft) -> Iterator[Fault]:
         if isinstance(task, RegressionTask) and task.duration is not None and task.duration not in draft.features:
             remedy = suggest(task.duration, list(draft.features))
             yield Fault(f"{place}.duration", "must name a feature", task.duration, remedy)
+        elif isinstance(task, RegressionTask) and task.duration is not None and task.head.kind == "d2q":
+            feature = draft.features[task.duration]
+            if feature is not None and feature.kind != "numeric":
+                yield Fault(f"{place}.duration", "must name a numeric feature for the head 'd2q'", task.duration)
         yield from _space_faults(draft, name)
 
 

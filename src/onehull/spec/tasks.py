@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
+from onehull.spec.heads import Head, Linear
 from onehull.spec.section import Duration, Section
 
 
@@ -31,7 +32,7 @@ class BinaryTask(_Task):
 
 
 class RegressionTask(_Task):
-    """How much? A linear output with a squared or Huber loss, on the value or on log(1 + value)."""
+    """How much? By default a linear output with a squared or Huber loss, on the value or on log(1 + value)."""
 
     kind: Literal["regression"]
     value: str | None = None
@@ -43,7 +44,22 @@ class RegressionTask(_Task):
     loss: Literal["mse", "huber"] = "mse"
     huber_delta: Annotated[float, Field(gt=0)] = 1.0
     duration: str | None = None
-    """Feature that holds the length of what is watched; the report shows predictions against it."""
+    """Feature that holds the length of what is watched; the report shows predictions against it, and the head ``d2q``
+    groups by it."""
+    head: Head = Linear()
+    """How the label is learned. `transform`, `loss` and `huber_delta` belong to ``linear``; the others are for labels
+    that are not negative, such as watch time."""
+
+    @field_validator("head")
+    @classmethod
+    def _linear_where_it_is_transformed(cls, value: Head, info: ValidationInfo) -> Head:
+        defaults = {name: cls.model_fields[name].default for name in ("transform", "loss", "huber_delta")}
+        changed = [name for name, default in defaults.items() if info.data.get(name, default) != default]
+        if changed and value.kind != "linear":
+            raise ValueError(
+                f"must be linear where {', '.join(changed)} is given; the other heads have losses of their own"
+            )
+        return value
 
 
 class MulticlassTask(_Task):

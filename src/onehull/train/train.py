@@ -12,11 +12,12 @@ import keras
 import tensorflow as tf
 from rich.progress import Progress as Bars
 
-from onehull.errors import ArtifactError, Fault, SpecError, suggest
+from onehull.errors import ArtifactError, DataError, Fault, SpecError, suggest
 from onehull.model import MultiTaskModel, ParameterCosts, build_model, compile_model, parameter_costs
 from onehull.records import RecordsManifest, read_manifest, read_records
 from onehull.spec import Spec
 from onehull.spec.balance import Balance
+from onehull.spec.labels import LabelDistribution
 from onehull.spec.tasks import BinaryTask, RegressionTask, Task
 from onehull.train.history import MODEL
 from onehull.train.loop import fit_model
@@ -136,20 +137,40 @@ def only_labels(batches: tf.data.Dataset, tasks: Sequence[str]) -> tf.data.Datas
     return batches.map(lambda inputs, labels: (inputs, {task: labels[task] for task in tasks}))
 
 
-def starting_points(tasks: Mapping[str, Task], manifest: RecordsManifest) -> dict[str, float]:
-    """Where each output starts: the share of positives, or the mean (transformed) label, of the training part."""
-    priors: dict[str, float] = {}
+def starting_points(tasks: Mapping[str, Task], manifest: RecordsManifest) -> dict[str, float | LabelDistribution]:
+    """Where each output starts: the share of positives, or the mean (transformed) label, of the training part.
+
+    A head of durations gets the distribution of the labels, which it is made of.
+
+    Raises:
+        DataError: a head needs labels that are not negative, and there are negative ones.
+    """
+    priors: dict[str, float | LabelDistribution] = {}
     for name, task in tasks.items():
         labels = manifest.labels[name]
         if not labels.labels:
             continue
         if isinstance(task, BinaryTask):
             priors[name] = labels.positives / labels.labels
+        elif isinstance(task, RegressionTask) and task.head.kind != "linear":
+            priors[name] = _distribution(name, task.head.kind, labels.distribution)
         elif isinstance(task, RegressionTask):
             mean = labels.mean_log1p if task.transform == "log1p" else labels.mean
             if mean is not None:
                 priors[name] = mean
     return priors
+
+
+def _distribution(task: str, head: str, found: LabelDistribution | None) -> LabelDistribution:
+    """What was measured of a task's labels, if a head of durations can learn from them."""
+    if found is None:
+        rule = f"must know how the labels of {task!r} are distributed, because its head is {head!r}"
+        raise ArtifactError(f"the shards {rule}; they do not. Make them again with: onehull prepare --force")
+    if found.quantiles[0] < 0:
+        rule = f"must not have negative labels, because its head is {head!r}"
+        remedy = f"Name the value that stands for a missing label in tasks.{task}.missing, or use the head 'linear'."
+        raise DataError(f"tasks.{task} {rule}. The smallest is {found.quantiles[0]:g}. {remedy}")
+    return found
 
 
 def _chosen_tasks(spec: Spec, tasks: Sequence[str] | None) -> dict[str, Task]:
