@@ -10,13 +10,16 @@ import keras
 from onehull.balance import build_balancer, task_weights
 from onehull.model.backend import require_tensorflow
 from onehull.model.bricks import Bricks, Graph
+from onehull.model.duration import duration_head, duration_loss
 from onehull.model.heads import BinaryHead, MulticlassHead, RegressionHead
 from onehull.model.losses import Log1pLoss
 from onehull.model.multi_task_model import MultiTaskModel
 from onehull.model.names import LayerNames
 from onehull.model.shared_bottom import shared_bottom
 from onehull.spec.balance import Balance
+from onehull.spec.heads import Linear
 from onehull.spec.inputs import ModelInput
+from onehull.spec.labels import LabelDistribution
 from onehull.spec.model import Architecture as Common
 from onehull.spec.model import Model
 from onehull.spec.tasks import BinaryTask, MulticlassTask, RegressionTask, Task
@@ -39,7 +42,7 @@ def build_model(
     tasks: Mapping[str, Task],
     inputs: Sequence[ModelInput],
     *,
-    priors: Mapping[str, float] | None = None,
+    priors: Mapping[str, float | LabelDistribution] | None = None,
     seed: int = 0,
 ) -> MultiTaskModel:
     """Builds the model of a spec; its outputs are named by the tasks, ``(B, 1)`` or ``(B, classes)``.
@@ -52,7 +55,8 @@ def build_model(
         tasks: what to predict.
         inputs: the encoded inputs.
         priors: where each task's output starts: the share of positive labels of a binary task, the mean label of a
-            regression (mean of log(1 + y) under ``log1p``).
+            regression (mean of log(1 + y) under ``log1p``), the distribution of the labels where the task's `head` is
+            not linear.
         seed: seed of all initial values; together with the layers' names, so that the order of tasks is irrelevant.
     """
     require_tensorflow()
@@ -63,7 +67,10 @@ def build_model(
     binary = frozenset(name for name, task in tasks.items() if isinstance(task, BinaryTask))
     bricks = Bricks(symbolic, inputs, towers, binary, names, seed, **section.model_dump(include=_BRICKS))
     graph = ARCHITECTURES[section.kind](bricks, **_own_fields(section))
-    outputs = {name: head(name, task, priors.get(name), seed)(graph.hidden[name]) for name, task in tasks.items()}
+    outputs = {
+        name: predicted(name, task, priors.get(name), graph.hidden[name], symbolic, seed)
+        for name, task in tasks.items()
+    }
     return MultiTaskModel(inputs=symbolic, outputs=graph.relate(outputs), name=section.kind)
 
 
@@ -103,6 +110,25 @@ def compile_model(
     )
 
 
+def predicted(
+    name: str,
+    task: Task,
+    prior: float | LabelDistribution | None,
+    hidden: Any,
+    symbolic: Mapping[str, Any],
+    seed: int,
+) -> Any:
+    """The prediction of a task from its representation, by a head that is named after the task.
+
+    Raises:
+        ValueError: a head of durations lacks the distribution of the training labels.
+    """
+    labels, start = (prior, None) if isinstance(prior, LabelDistribution) else (None, prior)
+    if isinstance(task, RegressionTask) and not isinstance(task.head, Linear):
+        return duration_head(task.head, labels, hidden, symbolic, name=name, seed=seed)
+    return head(name, task, start, seed)(hidden)
+
+
 def head(name: str, task: Task, prior: float | None, seed: int) -> keras.layers.Layer:
     """The output layer of a task."""
     match task:
@@ -119,6 +145,8 @@ def loss(task: Task) -> Any:
     match task:
         case BinaryTask():
             return "binary_crossentropy"
+        case RegressionTask() if not isinstance(task.head, Linear):
+            return duration_loss(task.head)
         case RegressionTask(transform="log1p"):
             return Log1pLoss(task.loss, task.huber_delta)
         case RegressionTask(loss="huber"):
