@@ -1,149 +1,166 @@
 """One training step whose task weights come from the Gram matrix of the task gradients.
 
-The gradients are taken at the shared representation h: forward once, T backward passes through the heads for
-``Z_k = ∂L_k/∂h``, weights from ``G_ij = ⟨Z_i, Z_j⟩``, and one backward pass through the trunk with
-``Σ_k w_k Z_k``. G is taken over all elements of h for all rows of the batch: summing over the batch first would let
-conflicts between rows cancel. Task-specific layers receive the gradient of their own (statically weighted) loss.
+The model is cut at its shared representation h. Forward once; T backward passes through the heads give
+``Z_k = ∂L_k/∂h``. What happens then is the *level*, see `onehull.model.levels`. Task-specific layers receive the
+gradient of their own (statically weighted) loss, or that gradient times the task's weight, as the method says.
 
-Shapes: ``B`` batch, ``T`` tasks, ``N`` elements of a tensor for the whole batch.
+Shapes: ``B`` batch, ``T`` tasks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from onehull.balance import Stats
+from onehull.balance.types import Heads
+from onehull.model.gradients import DenseGradients, Gradient, TaskGradients, add_gradients, scaled, task_gradients
 from onehull.model.sharing import Sharing
 
-Gradient = Any
-"""A tensor, `tf.IndexedSlices` for rows of an embedding, or None."""
+ComputeLosses = Callable[[Any], tuple[tf.Tensor, tf.Tensor]]
+"""Outputs of the model → task losses ``(T,)`` and active tasks ``(T,)``."""
 
 
-@dataclass(frozen=True)
-class GramStep:
-    """Gradients of one batch, for any choice of weights.
+class Cut(NamedTuple):
+    """What a step is made for.
 
     Attributes:
         sharing: the model cut at its shared representation.
         variables: trainable variables of the whole model.
-        scale: loss scale of mixed precision; gradients leave multiplied by it.
+        heads: what task-specific layers receive.
     """
 
     sharing: Sharing
     variables: Sequence[Any]
-    scale: tf.Tensor
+    heads: Heads
 
-    def forward(self, x: Any, compute_losses: Callable[[Any], tuple[tf.Tensor, tf.Tensor]]) -> _Forward:
-        """Runs the model.
-
-        Args:
-            x: inputs of the model.
-            compute_losses: outputs → task losses ``(T,)`` and active tasks ``(T,)``.
-        """
-        trunk, heads = self.sharing.trunk, self.sharing.heads
-        with tf.GradientTape() as trunk_tape:
-            frontier = trunk(x, training=True)
-            frontier = list(frontier) if isinstance(frontier, (list, tuple)) else [frontier]
-            trunk_penalty = tf.add_n([tf.zeros(()), *_scalars(trunk.layers)])
-        with tf.GradientTape(persistent=True) as head_tape:
-            shared = [tensor for tensor, differs in zip(frontier, self.sharing.differentiable, strict=True) if differs]
-            head_tape.watch(shared)
-            outputs = heads(frontier, training=True)
-            losses_T, active_T = compute_losses(outputs)
-            scaled = [loss * self.scale for loss in tf.unstack(losses_T)]
-            in_trunk = {id(layer) for layer in trunk.layers}
-            own = [layer for layer in heads.layers if id(layer) not in in_trunk]
-            head_penalty = tf.add_n([tf.zeros(()), *_scalars(own)])
-            scaled_penalty = head_penalty * self.scale
-        return _Forward(
-            self,
-            trunk_tape,
-            head_tape,
-            shared,
-            scaled,
-            scaled_penalty,
-            trunk_penalty,
-            outputs,
-            losses_T,
-            active_T,
-            trunk_penalty + head_penalty,
-        )
+    @property
+    def shared_variables(self) -> list[Any]:
+        """Trainable variables below the cut."""
+        return list(self.sharing.trunk.trainable_variables)
 
 
 @dataclass(frozen=True)
-class _Forward:
-    """What a forward pass leaves for the backward passes."""
+class Forward:
+    """A forward pass, and the backward passes that it leaves possible. Gradients leave multiplied by the loss scale.
 
-    step: GramStep
-    trunk_tape: tf.GradientTape
-    head_tape: tf.GradientTape
-    shared: list[tf.Tensor]
-    scaled_losses: list[tf.Tensor]
-    scaled_head_penalty: tf.Tensor
-    trunk_penalty: tf.Tensor
+    Attributes:
+        cut: the model cut in two.
+        scale: loss scale of mixed precision.
+        outputs: predictions of the model.
+        losses_T: task losses.
+        active_T: bool, tasks with a label.
+        penalty: regularisation of the whole model, each layer's once.
+    """
+
+    cut: Cut
+    scale: tf.Tensor
     outputs: Any
     losses_T: tf.Tensor
     active_T: tf.Tensor
     penalty: tf.Tensor
-    """Regularisation of the whole model, each layer's once."""
+    _trunk_tape: tf.GradientTape
+    _head_tape: tf.GradientTape
+    _shared: list[tf.Tensor]
+    _scaled_losses: list[tf.Tensor]
+    _scaled_head_penalty: tf.Tensor
+    _trunk_penalty: tf.Tensor
 
-    def gradients(self, weigh: Callable[[Stats], tf.Tensor], step: tf.Tensor) -> tuple[list[Gradient], tf.Tensor]:
-        """Gradients of all trainable variables, multiplied by the loss scale, and the weights used.
+    @classmethod
+    def run(cls, cut: Cut, x: Any, compute_losses: ComputeLosses, scale: tf.Tensor) -> Forward:
+        """Runs the model on a batch, in training.
 
         Args:
-            weigh: statistics → weights ``(T,)``.
-            step: number of steps before this one.
+            cut: the model cut in two.
+            x: inputs of the model.
+            compute_losses: outputs → losses and active tasks.
+            scale: loss scale of mixed precision.
         """
-        at_shared, at_heads = self._head_backward()
-        gram_TT = gram([z / self.step.scale for z in at_shared], self.active_T)
-        weights_T = weigh(Stats(tf.stop_gradient(self.losses_T), self.active_T, gram_TT, step))
-        combined = [tf.tensordot(weights_T, z, axes=1) for z in at_shared]
-        targets = [*self.shared, self.trunk_penalty]
-        seeds = [*(tf.cast(z, h.dtype) for z, h in zip(combined, self.shared, strict=True)), self.step.scale]
-        at_trunk = self.trunk_tape.gradient(targets, self.step.variables, output_gradients=seeds)
-        return [add_gradients([t, h]) for t, h in zip(at_trunk, at_heads, strict=True)], weights_T
+        trunk, heads = cut.sharing.trunk, cut.sharing.heads
+        with tf.GradientTape(persistent=True) as trunk_tape:
+            frontier = trunk(x, training=True)
+            frontier = list(frontier) if isinstance(frontier, (list, tuple)) else [frontier]
+            trunk_penalty = tf.add_n([tf.zeros(()), *_scalars(trunk.layers)])
+        with tf.GradientTape(persistent=True) as head_tape:
+            shared = [tensor for tensor, differs in zip(frontier, cut.sharing.differentiable, strict=True) if differs]
+            head_tape.watch(shared)
+            outputs = heads(frontier, training=True)
+            losses_T, active_T = compute_losses(outputs)
+            scaled_losses = [loss * scale for loss in tf.unstack(losses_T)]
+            in_trunk = {id(layer) for layer in trunk.layers}
+            head_penalty = tf.add_n([tf.zeros(()), *_scalars([la for la in heads.layers if id(la) not in in_trunk])])
+            scaled_penalty = head_penalty * scale
+        return cls(
+            cut, scale, outputs, losses_T, active_T, trunk_penalty + head_penalty,
+            trunk_tape, head_tape, shared, scaled_losses, scaled_penalty, trunk_penalty,
+        )  # fmt: skip
 
-    def _head_backward(self) -> tuple[list[tf.Tensor], list[Gradient]]:
-        """Each task's gradient at the tensors of the representation, ``(T, B, …)``, and the sum at the heads."""
-        variables, shared = self.step.variables, self.shared
-        rows, at_heads = [], []
-        for loss in self.scaled_losses:
-            found = self.head_tape.gradient(loss, [*shared, *variables])
-            rows.append([_dense(gradient, h) for gradient, h in zip(found, shared, strict=False)])
+    @cached_property
+    def at_representation(self) -> list[DenseGradients]:
+        """Each task's gradient at every tensor of the shared representation."""
+        return [DenseGradients(tf.stack(of_tensor)) for of_tensor in zip(*self._head_backward[0], strict=True)]
+
+    def at_shared_variables(self) -> list[TaskGradients]:
+        """Each task's gradient at every shared variable: T backward passes through the trunk."""
+        variables = self.cut.shared_variables
+        rows = [
+            self._trunk_tape.gradient(
+                self._shared,
+                variables,
+                output_gradients=self._seeds([part.values[k] for part in self.at_representation]),
+            )
+            for k in range(len(self._scaled_losses))
+        ]
+        return [task_gradients(parts, variable) for *parts, variable in zip(*rows, variables, strict=True)]
+
+    def through_trunk(self, weights_T: tf.Tensor) -> list[Gradient]:
+        """Gradients of all variables from one backward pass with the weighted gradient at the representation."""
+        combined = [part.combined(weights_T) for part in self.at_representation]
+        targets, seeds = [*self._shared, self._trunk_penalty], [*self._seeds(combined), self.scale]
+        at_trunk = self._trunk_tape.gradient(targets, self.cut.variables, output_gradients=seeds)
+        return [add_gradients([t, h]) for t, h in zip(at_trunk, self._at_heads(weights_T), strict=True)]
+
+    def with_shared(self, shared: Sequence[Gradient], weights_T: tf.Tensor) -> list[Gradient]:
+        """Gradients of all variables, those of the shared ones being known.
+
+        Args:
+            shared: gradient of the task losses at each shared variable.
+            weights_T: weights of the tasks.
+        """
+        known = {id(v): gradient for v, gradient in zip(self.cut.shared_variables, shared, strict=True)}
+        penalty = self._trunk_tape.gradient(self._trunk_penalty, self.cut.variables, output_gradients=self.scale)
+        return [
+            add_gradients([known.get(id(variable)), of_penalty, at_head])
+            for variable, of_penalty, at_head in zip(
+                self.cut.variables, penalty, self._at_heads(weights_T), strict=True
+            )
+        ]
+
+    @cached_property
+    def _head_backward(self) -> tuple[list[list[tf.Tensor]], list[list[Gradient]]]:
+        """For each task, the gradients at the tensors of the representation, and at all variables of the heads."""
+        shared, at_shared, at_heads = self._shared, [], []
+        for loss in self._scaled_losses:
+            found = self._head_tape.gradient(loss, [*shared, *self.cut.variables])
+            at_shared.append([_dense(gradient, h) for gradient, h in zip(found, shared, strict=False)])
             at_heads.append(found[len(shared) :])
-        at_heads.append(self.head_tape.gradient(self.scaled_head_penalty, variables))
-        at_shared = [tf.stack(of_tensor) for of_tensor in zip(*rows, strict=True)]
-        return at_shared, [add_gradients(parts) for parts in zip(*at_heads, strict=True)]
+        return at_shared, at_heads
 
+    def _at_heads(self, weights_T: tf.Tensor) -> list[Gradient]:
+        """Gradients at the task-specific variables, each task's own or weighted, as the method says."""
+        by_task = self._head_backward[1]
+        if self.cut.heads == "weighted":
+            by_task = [
+                [scaled(g, w) for g in gradients] for gradients, w in zip(by_task, tf.unstack(weights_T), strict=True)
+            ]
+        penalty = self._head_tape.gradient(self._scaled_head_penalty, self.cut.variables)
+        return [add_gradients(parts) for parts in zip(*by_task, penalty, strict=True)]
 
-def gram(parts: Sequence[tf.Tensor], active_T: tf.Tensor) -> tf.Tensor:
-    """Inner products ``(T, T)``; rows and columns of absent tasks are exactly 0.
-
-    Args:
-        parts: each task's gradient at each tensor of the representation, ``(T, B, …)`` float32.
-        active_T: tasks with a label.
-    """
-    num_tasks = parts[0].shape[0]
-    flat = [tf.reshape(part_TB, [num_tasks, -1]) for part_TB in parts]
-    gram_TT = tf.add_n([tf.matmul(z_TN, z_TN, transpose_b=True) for z_TN in flat])
-    both_TT = active_T[:, tf.newaxis] & active_T[tf.newaxis, :]
-    return tf.where(both_TT, gram_TT, tf.zeros_like(gram_TT))
-
-
-def add_gradients(parts: Sequence[Gradient]) -> Gradient:
-    """Sum of gradients of one variable; stays sparse while all parts are."""
-    present = [part for part in parts if part is not None]
-    if len(present) <= 1:
-        return present[0] if present else None
-    if all(isinstance(part, tf.IndexedSlices) for part in present):
-        values = tf.concat([part.values for part in present], axis=0)
-        indices = tf.concat([part.indices for part in present], axis=0)
-        return tf.IndexedSlices(values, indices, present[0].dense_shape)
-    return tf.add_n([tf.convert_to_tensor(part) for part in present])
+    def _seeds(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        return [tf.cast(z, h.dtype) for z, h in zip(gradients, self._shared, strict=True)]
 
 
 def _dense(gradient: Gradient, like: tf.Tensor) -> tf.Tensor:

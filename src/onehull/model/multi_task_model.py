@@ -12,13 +12,20 @@ import tensorflow as tf
 from onehull.balance import Stats, balancer_config, get_balancer
 from onehull.model.backend import require_tensorflow
 from onehull.model.balancing import Balancing
+from onehull.model.compile_arguments import (
+    losses_by_task,
+    row_weights_by_task,
+    sentinels_by_task,
+    task_metrics,
+    weights_by_task,
+)
+from onehull.model.conflicts import Conflicts
 from onehull.model.costs import costs_lines, output_tensors, parameter_costs
 from onehull.model.coverage import coverage_config
-from onehull.model.gram_step import GramStep
 from onehull.model.normalizer import check_normalizer
 from onehull.model.objective import Objective, by_task
-from onehull.model.sharing import Sharing, find_sharing
 from onehull.model.task_metrics import TaskMetrics
+from onehull.model.training_step import NonFinite, TrainingStep, check_non_finite, plan_balancing
 
 
 @keras.saving.register_keras_serializable(package="onehull")
@@ -46,7 +53,7 @@ class MultiTaskModel(keras.Model):
 
     _objective: Objective | None = None
     _balancing: Balancing | None = None
-    _sharing: Sharing | None = None
+    _training_step: TrainingStep | None = None
     _task_metrics: TaskMetrics | None = None
 
     # The signature is that of Keras' Functional: Keras compares them to decide whether it can save the graph.
@@ -72,6 +79,9 @@ class MultiTaskModel(keras.Model):
         auto_scale_loss: bool = True,
         *,
         balancer: Any = None,
+        level: str | None = None,
+        sample: float = 0.125,
+        non_finite: NonFinite = "stop",
         missing: float | Mapping[str, float] | None = None,
         normalizer: str = "coverage",
         coverage: Mapping[str, float] | None = None,
@@ -80,6 +90,11 @@ class MultiTaskModel(keras.Model):
 
         Args:
             balancer: a `onehull.balance.Balancer`, the name of one, or None for the weighted sum.
+            level: where a balancer compares the gradients of the tasks, see `onehull.model.levels`. Default:
+                ``representation``, or ``parameters`` for a method that weighs groups of variables apart.
+            sample: part of the batch that the level ``sampled`` looks at.
+            non_finite: what happens to a batch whose loss or gradient is not finite: ``stop`` takes it in, so that the
+                loss is reported (`onehull.train.FiniteLoss` then stops); ``skip`` leaves it out of weights and means.
             missing: value that stands for a missing label, for all tasks or by task. NaN always does.
             normalizer: what a task's summed loss is divided by, see `onehull.model.normalizer`. A Loss object with
                 ``reduction="sum"`` or ``"mean_with_sample_weight"`` keeps its own.
@@ -98,22 +113,22 @@ class MultiTaskModel(keras.Model):
         )
         method = get_balancer(balancer)
         names = self.task_names
-        losses = {task: value for task, value in _losses(loss, names).items() if value is not None}
-        sentinels = _sentinels(missing, names)
+        losses = losses_by_task(loss, names)
+        sentinels = sentinels_by_task(missing, names)
+        weights = weights_by_task(loss_weights, names)
         self.loss = loss
-        self._objective = Objective(losses, _weights(loss_weights, names), sentinels, normalizer, coverage)
-        self._task_metrics = _task_metrics(metrics, weighted_metrics, names, sentinels)
-        self._sharing = None
-        if method is not None and method.needs == "gram":
-            outputs = output_tensors(self)
-            self._sharing = find_sharing(self.input, {task: outputs[task] for task in losses}, self.output)
-        # Tasks that share no layer have no gradients to balance: what is left is the weighted sum.
-        balances = method is not None and (method.needs == "losses" or self._sharing is not None)
-        self._balancing = Balancing(method, tuple(losses)) if method is not None and balances else None
+        self._objective = Objective(
+            losses, weights, sentinels, normalizer, coverage, skip_non_finite=check_non_finite(non_finite) == "skip"
+        )
+        self._task_metrics = task_metrics(metrics, weighted_metrics, names, sentinels)
+        outputs = output_tensors(self)
+        plan = plan_balancing(method, self, {task: outputs[task] for task in losses}, level, sample)
+        self._balancing = plan.balancing
+        self._training_step = TrainingStep(self, self._task_losses, plan, non_finite)
         self._user_compile = {
             "loss": loss, "loss_weights": loss_weights, "metrics": metrics, "weighted_metrics": weighted_metrics,
-            "balancer": balancer_config(method), "missing": missing, "normalizer": normalizer,
-            "coverage": coverage_config(coverage),
+            "balancer": balancer_config(method), "level": level, "sample": sample, "non_finite": non_finite,
+            "missing": missing, "normalizer": normalizer, "coverage": coverage_config(coverage),
         }  # fmt: skip
 
     @property
@@ -123,7 +138,7 @@ class MultiTaskModel(keras.Model):
         if self._objective is not None:
             own.extend(self._objective.trackers.values())
         if self._balancing is not None:
-            own.extend(self._balancing.trackers)
+            own.extend(self._balancing.metrics)
         if self._task_metrics is not None:
             own.append(self._task_metrics)
         return [*super().metrics, *own]
@@ -160,9 +175,14 @@ class MultiTaskModel(keras.Model):
         return self._require_objective().totals(labels, predictions)
 
     @property
-    def not_finite(self) -> tuple[str, ...]:
-        """Tasks whose loss was the first in training that was not finite; none in a sound training."""
+    def not_finite(self) -> dict[str, int]:
+        """Steps of training at which a task's loss was not finite, by task; none in a sound training."""
         return self._require_objective().not_finite
+
+    @property
+    def conflicts(self) -> Conflicts | None:
+        """Mean cosines of the tasks' gradients since the epoch began; None where no balancer compares gradients."""
+        return self._balancing.conflicts if self._balancing is not None else None
 
     @property
     def task_weights(self) -> dict[str, float]:
@@ -177,10 +197,10 @@ class MultiTaskModel(keras.Model):
         return super().make_train_function(force)
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """One step of training; the usual one unless a balancer needs the gradients of shared layers."""
-        if self._sharing is None or not self.trainable_variables:
+        """One step of training, see `onehull.model.training_step`."""
+        if self._training_step is None or not self.trainable_variables:
             return super().train_step(data)
-        return self._gram_step(self._sharing, data)
+        return self._training_step.run(data, self._step)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Updates the compiled metrics on labelled rows, and returns everything for the log."""
@@ -188,7 +208,9 @@ class MultiTaskModel(keras.Model):
         if self._task_metrics is not None:
             names = self.task_names
             self._task_metrics.update_state(
-                by_task(y, names, "labels"), by_task(y_pred, names, "outputs"), _row_weights(sample_weight, names)
+                by_task(y, names, "labels"),
+                by_task(y_pred, names, "outputs"),
+                row_weights_by_task(sample_weight, names),
             )
         return self.get_metrics_result()
 
@@ -224,69 +246,14 @@ class MultiTaskModel(keras.Model):
             raise ValueError("The model must be compiled with a loss first: model.compile(loss={...}).")
         return self._objective
 
-    def _task_losses(self, y: Any, y_pred: Any, sample_weight: Any, *, training: bool) -> tuple[Any, Any]:
+    def _task_losses(
+        self, y: Any, y_pred: Any, sample_weight: Any, *, training: bool, track: bool = True
+    ) -> tuple[Any, Any]:
         objective, names = self._require_objective(), self.task_names
         labels = by_task(y, names, "labels")
         absent = [task for task in objective.tasks if task not in labels]
         if absent:
             raise ValueError(f"labels must hold every task with a loss. Missing: {absent}. Received: {list(labels)}.")
         predictions = by_task(y_pred, names, "outputs")
-        return objective(labels, predictions, _row_weights(sample_weight, names), training=training)
-
-    def _gram_step(self, sharing: Sharing, data: Any) -> dict[str, Any]:
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        variables = self.trainable_variables
-        scale = tf.cast(self.optimizer.scale_loss(tf.ones(())), tf.float32)
-        step = GramStep(sharing, variables, scale)
-        forward = step.forward(x, lambda y_pred: self._task_losses(y, y_pred, sample_weight, training=True))
-        balancing = self._balancing
-        assert balancing is not None  # noqa: S101  for the type checker: sharing is only sought for a balancer
-        gradients, _ = forward.gradients(balancing.weigh, self._step)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        total = tf.reduce_sum(forward.losses_T) + forward.penalty
-        rows = tf.shape(next(leaf for leaf in keras.tree.flatten(x) if leaf is not None))[0]
-        for metric in self.metrics:
-            if metric.name == "loss":
-                metric.update_state(total, sample_weight=rows)
-        return self.compute_metrics(x, y, forward.outputs, sample_weight=sample_weight)
-
-
-def _losses(loss: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """The loss of each output; one loss for all where only one is given."""
-    if isinstance(loss, (Mapping, list, tuple)):
-        return by_task(loss, names, "loss")
-    return dict.fromkeys(names, loss)
-
-
-def _weights(loss_weights: Any, names: tuple[str, ...]) -> dict[str, float]:
-    return by_task(loss_weights, names, "loss_weights") if loss_weights is not None else {}
-
-
-def _row_weights(sample_weight: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """The sample weights of each task; one array holds for all tasks."""
-    if isinstance(sample_weight, (Mapping, list, tuple)):
-        return by_task(sample_weight, names, "sample_weight")
-    return dict.fromkeys(names, sample_weight)
-
-
-def _sentinels(missing: Any, names: tuple[str, ...]) -> dict[str, float | None]:
-    if isinstance(missing, Mapping):
-        return {name: by_task(missing, names, "missing").get(name) for name in names}
-    return dict.fromkeys(names, missing)
-
-
-def _task_metrics(
-    metrics: Any, weighted: Any, names: tuple[str, ...], sentinels: Mapping[str, float | None]
-) -> TaskMetrics | None:
-    if metrics is None and weighted is None:
-        return None
-    plain, with_weights = (_metric_lists(group, names) for group in (metrics, weighted))
-    return TaskMetrics(plain, with_weights, sentinels, prefixed=len(names) > 1)
-
-
-def _metric_lists(metrics: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    if metrics is None:
-        return {}
-    if len(names) == 1 and not isinstance(metrics, Mapping):
-        return {names[0]: metrics}
-    return by_task(metrics, names, "metrics")
+        weights = row_weights_by_task(sample_weight, names)
+        return objective(labels, predictions, weights, training=training, track=track)

@@ -39,6 +39,7 @@ class Objective:
         missing: value of each task that stands for a missing label; None for NaN only.
         normalizer: what a summed loss is divided by, see `onehull.model.normalizer`.
         coverage: known shares of labelled rows.
+        skip_non_finite: whether batches whose loss is not finite are left out, of the trackers too.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class Objective:
         missing: Mapping[str, float | None],
         normalizer: str,
         coverage: Mapping[str, float] | None,
+        *,
+        skip_non_finite: bool = False,
     ) -> None:
         self.tasks: tuple[str, ...] = tuple(losses)
         self.weights = {task: float(weights.get(task, 1.0)) for task in self.tasks}
@@ -62,7 +65,8 @@ class Objective:
         }
         self.trackers = {task: keras.metrics.Mean(name=f"{task}_loss") for task in self.tasks}
         """Mean loss over labelled rows since the last reset, not weighted by the task's weight."""
-        self._not_finite_T = tf.Variable(tf.zeros(len(self.tasks), tf.bool), trainable=False, name="not_finite")
+        self._skip = skip_non_finite
+        self._not_finite_T = tf.Variable(tf.zeros(len(self.tasks), tf.int32), trainable=False, name="not_finite")
 
     def __call__(
         self,
@@ -71,6 +75,7 @@ class Objective:
         sample_weight: Mapping[str, Any],
         *,
         training: bool,
+        track: bool = True,
     ) -> TaskLosses:
         """Computes the losses of a batch, and adds them to the trackers.
 
@@ -79,29 +84,41 @@ class Objective:
             predictions: outputs of each task.
             sample_weight: row weights of each task, or None.
             training: whether the moving coverage takes the batch in.
+            track: False for a second look at rows that are looked at anyway: nothing is moved.
         """
         sums = self._sums(labels, predictions, sample_weight)
         labels_T = tf.stack([s.labels for s in sums])
         rows = sums[0].rows
-        share_T = self.coverage.share(labels_T, rows, training=training)
+        share_T = self.coverage.share(labels_T, rows, training=training and track)
         losses = []
         for index, (task, part) in enumerate(zip(self.tasks, sums, strict=True)):
             below = denominator(
                 self._normalizers[task], rows=rows, labels=part.labels, weights=part.weights, share=share_T[index]
             )
             losses.append(self.weights[task] * part.total / tf.where(below > 0, below, 1.0))
-            self.trackers[task].update_state(_quotient(part.total, part.labels), sample_weight=part.labels)
         losses_T = tf.stack(losses)
-        if training:
-            # One step later the weights are not finite, and with them all losses: only the first step names the cause.
-            earlier_T = self._not_finite_T.value()
-            self._not_finite_T.assign(tf.where(tf.reduce_any(earlier_T), earlier_T, ~tf.math.is_finite(losses_T)))
+        if track:
+            self._track(sums, losses_T, training=training)
         return TaskLosses(losses_T, labels_T > 0)
 
     @property
-    def not_finite(self) -> tuple[str, ...]:
-        """Tasks whose loss was the first in training that was not finite."""
-        return tuple(task for task, bad in zip(self.tasks, self._not_finite_T.numpy(), strict=True) if bad)
+    def not_finite(self) -> dict[str, int]:
+        """Steps at which a task's loss was not finite, of the tasks that had one; without skipping, the first step."""
+        return {t: int(n) for t, n in zip(self.tasks, self._not_finite_T.numpy(), strict=True) if n}
+
+    def _track(self, sums: Sequence[_Sums], losses_T: tf.Tensor, *, training: bool) -> None:
+        """Adds a batch to the means, and notes losses that are not finite."""
+        finite_T = tf.math.is_finite(losses_T)
+        for index, (task, part) in enumerate(zip(self.tasks, sums, strict=True)):
+            counts = tf.where(finite_T[index], part.labels, 0.0) if self._skip else part.labels
+            total = tf.where(finite_T[index], part.total, 0.0) if self._skip else part.total
+            self.trackers[task].update_state(_quotient(total, counts), sample_weight=counts)
+        if training:
+            # Without skipping, the weights are not finite one step later, and with them all losses: only the first
+            # step names the cause.
+            earlier_T = self._not_finite_T.value()
+            closed = tf.constant(not self._skip) & tf.reduce_any(earlier_T > 0)
+            self._not_finite_T.assign(tf.where(closed, earlier_T, earlier_T + tf.cast(~finite_T, tf.int32)))
 
     def totals(self, labels: Mapping[str, Any], predictions: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Sum of each task's losses over the labelled rows of a batch, and their number, ``(T,)`` each; no weights."""

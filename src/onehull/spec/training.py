@@ -18,6 +18,9 @@ class Training(Section):
     learning_rate: Annotated[float, Field(gt=0, lt=100)] = 1e-3
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest global norm of the gradients. Default: no clipping."""
+    non_finite: Literal["stop", "skip"] = "stop"
+    """What happens to a batch whose loss or gradient is not finite: training stops and names the task, or the batch is
+    left out and counted."""
     patience: Annotated[int, Field(ge=0)] = 2
     """Epochs without improvement on validation after which training stops."""
     select_by: Literal["loss", "auc"] = "auc"

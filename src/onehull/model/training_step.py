@@ -1,0 +1,207 @@
+"""One step of training: gradients, the update, and what a balancer or a broken batch needs around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import keras
+import tensorflow as tf
+
+from onehull.balance import Balancer
+from onehull.errors import suggest
+from onehull.model.balancing import Balancing
+from onehull.model.gradients import Gradient, all_finite
+from onehull.model.gram_step import Cut, Forward
+from onehull.model.levels import LEVELS, Step
+from onehull.model.sharing import find_sharing
+
+NonFinite = Literal["stop", "skip"]
+"""What happens to a batch whose loss or gradient is not finite: the weights take it in and training stops (the loss
+is reported), or the batch is left out."""
+
+TaskLosses = Callable[..., tuple[tf.Tensor, tf.Tensor]]
+"""(labels, outputs, sample weights, *, training, track) → losses ``(T,)`` and active tasks ``(T,)``."""
+
+
+def check_non_finite(non_finite: str) -> str:
+    """Raises ValueError for a choice that is not known."""
+    if non_finite not in get_args(NonFinite):
+        raise ValueError(f"non_finite must be 'stop' or 'skip'. Received {non_finite!r}.")
+    return non_finite
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the tasks are balanced.
+
+    Attributes:
+        balancing: the balancer at work; None for the weighted sum.
+        cut: the model cut at the shared representation; None where the balancer needs no gradients.
+        level: where these are compared.
+        sample: part of the batch that the level ``sampled`` looks at.
+        groups: number of the group of each shared variable, where the balancer weighs groups apart.
+    """
+
+    balancing: Balancing | None = None
+    cut: Cut | None = None
+    level: str = "representation"
+    sample: float = 0.125
+    groups: tuple[int, ...] | None = None
+
+
+def plan_balancing(
+    method: Balancer | None, model: keras.Model, outputs: Mapping[str, Any], level: str | None, sample: float
+) -> Plan:
+    """What a balancer needs of a model.
+
+    Args:
+        method: the balancer.
+        model: a functional model.
+        outputs: symbolic output of each task that has a loss.
+        level: where gradients are compared; None for the default.
+        sample: part of the batch that the level ``sampled`` looks at.
+
+    Raises:
+        ValueError: the level is not known or does not fit the method, or the part is not between 0 and 1.
+    """
+    if level is not None and level not in LEVELS:
+        raise ValueError(f"level must be one of {sorted(LEVELS)}. Received {level!r}. {suggest(level, sorted(LEVELS))}")
+    if not 0 < sample <= 1:
+        raise ValueError(f"sample must be a part of the batch, above 0 and at most 1. Received {sample!r}.")
+    if method is None or method.needs == "losses":
+        return Plan(Balancing(method, tuple(outputs)) if method is not None else None)
+    sharing = find_sharing(model.input, outputs, model.output)
+    if sharing is None:
+        return Plan()  # tasks that share no layer have no gradients to balance: what is left is the weighted sum
+    cut = Cut(sharing, model.trainable_variables, method.heads)
+    groups = method.grouping([variable.path for variable in cut.shared_variables])
+    if groups is not None and level not in (None, "parameters"):
+        raise ValueError(
+            f"level must be 'parameters' for {type(method).__name__}, which weighs groups of variables apart. "
+            f"Received {level!r}."
+        )
+    default = "representation" if groups is None else "parameters"
+    return Plan(Balancing(method, tuple(outputs), groups), cut, level or default, sample, groups)
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """How a compiled model takes in one batch.
+
+    Attributes:
+        model: the model.
+        task_losses: its losses.
+        plan: how its tasks are balanced.
+        non_finite: what happens to a batch that is not finite.
+    """
+
+    model: keras.Model
+    task_losses: TaskLosses
+    plan: Plan
+    non_finite: NonFinite
+
+    def run(self, data: Any, number: tf.Tensor) -> dict[str, Any]:
+        """Trains on a batch; returns what Keras logs.
+
+        Args:
+            data: what the dataset gives.
+            number: steps before this one.
+        """
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        moving = self._moving_statistics()
+        outputs, loss, gradients = (
+            self._plain(x, y, sample_weight) if self.plan.cut is None else self._cut((x, y, sample_weight), number)
+        )
+        taken = self._apply(loss, gradients, moving)
+        balancing = self.plan.balancing
+        if balancing is not None and balancing.balancer.reevaluates:
+            with self._unmoved():
+                again_T, _ = self.task_losses(
+                    y, self.model(x, training=True), sample_weight, training=True, track=False
+                )
+            balancing.observe(again_T)
+        self._track(loss, taken, _rows(x))
+        return self.model.compute_metrics(x, y, outputs, sample_weight=sample_weight)
+
+    def _plain(self, x: Any, y: Any, sample_weight: Any) -> tuple[Any, tf.Tensor, list[Gradient]]:
+        """One backward pass of the weighted loss."""
+        model = self.model
+        with tf.GradientTape() as tape:
+            outputs = model(x, training=True)
+            loss = model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=sample_weight, training=True)
+            scaled = model.optimizer.scale_loss(loss)
+        return outputs, loss, tape.gradient(scaled, model.trainable_variables)
+
+    def _cut(self, batch: Any, number: tf.Tensor) -> tuple[Any, tf.Tensor, list[Gradient]]:
+        """Backward passes of each task, up to the level."""
+        plan = self.plan
+        assert plan.cut is not None  # noqa: S101  for the type checker: a model is only cut for a balancer
+        assert plan.balancing is not None  # noqa: S101
+        cut = plan.cut
+        scale = tf.cast(self.model.optimizer.scale_loss(tf.ones(())), tf.float32)
+
+        def forward(batch: Any, *, track: bool) -> Forward:
+            x, y, sample_weight = batch
+            return Forward.run(
+                cut, x, lambda outputs: self.task_losses(y, outputs, sample_weight, training=True, track=track), scale
+            )
+
+        def part() -> Forward:
+            with self._unmoved():
+                return forward(_first_rows(batch, plan.sample), track=False)
+
+        step = Step(lambda: forward(batch, track=True), part, plan.balancing.weigh, number, plan.groups)
+        done, gradients = LEVELS[plan.level](step)
+        return done.outputs, tf.reduce_sum(done.losses_T) + done.penalty, gradients
+
+    def _apply(self, loss: tf.Tensor, gradients: list[Gradient], moving: list[tuple[Any, tf.Tensor]]) -> tf.Tensor:
+        """Updates the weights; returns whether the batch was taken in."""
+        optimizer, variables = self.model.optimizer, self.model.trainable_variables
+
+        def update() -> Any:
+            optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            return tf.no_op()
+
+        if self.non_finite == "stop":
+            update()
+            return tf.constant(True)
+        finite = tf.math.is_finite(loss)
+        if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):  # which looks at the gradients itself
+            finite &= all_finite(gradients)
+        tf.cond(finite, update, tf.no_op)
+        for variable, before in moving:
+            variable.assign(tf.where(finite, variable.value, before))
+        return finite
+
+    def _track(self, loss: tf.Tensor, taken: tf.Tensor, rows: tf.Tensor) -> None:
+        """Adds the loss to Keras' mean; a batch that was left out counts for nothing."""
+        for metric in self.model.metrics:
+            if metric.name == "loss":
+                weight = tf.where(taken, tf.cast(rows, tf.float32), 0.0)
+                metric.update_state(tf.where(taken, loss, 0.0), sample_weight=weight)
+
+    def _moving_statistics(self) -> list[tuple[Any, tf.Tensor]]:
+        """Variables that the forward pass itself moves, with their values; not the seeds, which only go forward."""
+        moved = [v for v in self.model.non_trainable_variables if tf.as_dtype(v.dtype).is_floating]
+        return [(variable, tf.identity(variable.value)) for variable in moved]
+
+    @contextmanager
+    def _unmoved(self) -> Iterator[None]:
+        """Runs a forward pass that leaves the moving statistics as they were."""
+        before = self._moving_statistics()
+        yield
+        for variable, value in before:
+            variable.assign(value)
+
+
+def _first_rows(batch: Any, share: float) -> Any:
+    rows = _rows(batch[0])
+    kept = tf.cast(tf.math.ceil(tf.cast(rows, tf.float32) * share), tf.int32)
+    return keras.tree.map_structure(lambda leaf: None if leaf is None else leaf[:kept], batch)
+
+
+def _rows(x: Any) -> tf.Tensor:
+    return tf.shape(next(leaf for leaf in keras.tree.flatten(x) if leaf is not None))[0]
