@@ -78,8 +78,8 @@ class Famo(Balancer):
     def _moved(self, before_T: tf.Tensor, after_T: tf.Tensor, known_T: tf.Tensor, state: State) -> dict[str, tf.Tensor]:
         """A step of Adam for the tasks whose progress is known."""
         known_T &= tf.math.is_finite(after_T)
-        logs_T = tf.math.log(positive(before_T)) - tf.math.log(positive(after_T))
-        progress_T = tf.where(known_T, tf.cast(logs_T, tf.float32), tf.zeros_like(state["logits"]))
+        before_T, after_T = (positive(tf.cast(losses_T, tf.float32)) for losses_T in (before_T, after_T))
+        progress_T = tf.where(known_T, tf.math.log(before_T) - tf.math.log(after_T), tf.zeros_like(before_T))
         rates_T = active_softmax(state["logits"], known_T)
         slope_T = rates_T * (progress_T - tf.reduce_sum(rates_T * progress_T)) + self.decay * state["logits"]
         moment_1_T = _BETA_1 * state["moment_1"] + (1 - _BETA_1) * slope_T
