@@ -8,14 +8,21 @@ from typing import Any
 import keras
 
 from onehull.balance import build_balancer, task_weights
+from onehull.model.adatt import adatt
 from onehull.model.backend import require_tensorflow
 from onehull.model.bricks import Bricks, Graph
 from onehull.model.duration import duration_head, duration_loss
+from onehull.model.cgc import cgc
+from onehull.model.cross_stitch import cross_stitch
 from onehull.model.heads import BinaryHead, MulticlassHead, RegressionHead
+from onehull.model.home import home
 from onehull.model.losses import Log1pLoss
+from onehull.model.mmoe import mmoe
 from onehull.model.multi_task_model import MultiTaskModel
 from onehull.model.names import LayerNames
+from onehull.model.ple import ple
 from onehull.model.shared_bottom import shared_bottom
+from onehull.model.stem import stem
 from onehull.spec.balance import Balance
 from onehull.spec.heads import Linear
 from onehull.spec.inputs import ModelInput
@@ -33,7 +40,16 @@ _BRICKS = {
 }  # fmt: skip
 """The common fields that the makers of layers take."""
 
-ARCHITECTURES: dict[str, Architecture] = {"shared_bottom": shared_bottom}
+ARCHITECTURES: dict[str, Architecture] = {
+    "shared_bottom": shared_bottom,
+    "mmoe": mmoe,
+    "cgc": cgc,
+    "ple": ple,
+    "adatt": adatt,
+    "cross_stitch": cross_stitch,
+    "stem": stem,
+    "home": home,
+}
 """Every architecture by its name in a spec."""
 
 

@@ -87,8 +87,11 @@ class SharedBottom(Architecture):
         return value
 
 
+ExpertWidths = Annotated[Widths, Field(min_length=1)]
+
+
 class _Experts(Architecture):
-    levels: Annotated[tuple[Annotated[Widths, Field(min_length=1)], ...], Field(min_length=1)] = ((256, 128),)
+    levels: Annotated[tuple[ExpertWidths, ...], Field(min_length=1)] = ((256, 128),)
     """Widths of an expert's layers, for each level; a level's experts read what the level before has mixed."""
     gate: Widths = ()
     """Widths of a gate's hidden layers; none is one linear layer."""
@@ -106,32 +109,40 @@ class Mmoe(_Experts):
     experts: Width = 4
 
 
-class Cgc(_Experts):
+class _OwnAndShared(_Experts):
+    shared_experts: Count = 1
+    task_experts: Count = 1
+    task_embeddings: bool = False
+    """Each task has embedding tables of its own beside the shared ones, which its own experts read (STEM)."""
+
+    @field_validator("task_experts")
+    @classmethod
+    def _some_expert(cls, value: int, info: ValidationInfo) -> int:
+        if value == 0 and info.data.get("shared_experts") == 0:
+            raise ValueError("must be at least 1 where shared_experts is 0, or a task has no expert")
+        return value
+
+
+class Cgc(_OwnAndShared):
     """Shared experts and experts of each task, one level (CGC; Tang et al., RecSys 2020)."""
 
     kind: Literal["cgc"]
-    shared_experts: Count = 1
-    task_experts: Count = 1
-    task_embeddings: bool = False
-    """Each task has embedding tables of its own beside the shared ones, which its own experts read (STEM)."""
+    levels: Annotated[tuple[ExpertWidths, ...], Field(min_length=1, max_length=1)] = ((256, 128),)
+    """Widths of an expert's layers; one level, as `ple` is what has several."""
 
 
-class Ple(_Experts):
+class Ple(_OwnAndShared):
     """CGC on several levels, with a shared stream between them (PLE; Tang et al., RecSys 2020)."""
 
     kind: Literal["ple"]
-    levels: Annotated[tuple[Annotated[Widths, Field(min_length=1)], ...], Field(min_length=1)] = ((256,), (128,))
-    shared_experts: Count = 1
-    task_experts: Count = 1
-    task_embeddings: bool = False
-    """Each task has embedding tables of its own beside the shared ones, which its own experts read (STEM)."""
+    levels: Annotated[tuple[ExpertWidths, ...], Field(min_length=1)] = ((256,), (128,))
 
 
 class AdaTt(_Experts):
     """Experts of all tasks, and a residual from a task's own (AdaTT; Li et al., KDD 2023)."""
 
     kind: Literal["adatt"]
-    levels: Annotated[tuple[Annotated[Widths, Field(min_length=1)], ...], Field(min_length=1)] = ((256,), (128,))
+    levels: Annotated[tuple[ExpertWidths, ...], Field(min_length=1)] = ((256,), (128,))
     shared_experts: Count = 0
     task_experts: Width = 1
     task_embeddings: bool = False
@@ -181,14 +192,13 @@ class Home(_Experts):
     """Experts in a hierarchy of task groups, with feature gates and self gates (HoME; Wang et al., KDD 2025)."""
 
     kind: Literal["home"]
-    levels: Annotated[tuple[Annotated[Widths, Field(min_length=1)], ...], Field(min_length=2, max_length=2)] = (
-        (256,),
-        (128,),
-    )
+    levels: Annotated[tuple[ExpertWidths, ...], Field(min_length=2, max_length=2)] = ((256,), (128,))
     groups: dict[Name, tuple[Name, ...]] = {}
     """Tasks of one kind, such as watch time or interaction. Default: one group of binary tasks, one of the others."""
     shared_experts: Width = 1
+    """Experts of each group, and of all tasks, on each of the two levels."""
     task_experts: Width = 1
+    """Experts of each task, on the second level."""
     feature_gate_rank: Width = 16
     """Rank of the feature gates' matrices."""
     expert_norm: Literal["none", "batch", "layer"] = "batch"
