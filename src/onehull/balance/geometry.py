@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from onehull.balance.presence import solution_tasks
+from onehull.balance.spectrum import spectrum
 from onehull.balance.types import Stats
 
 
@@ -47,7 +48,7 @@ class Geometry(NamedTuple):
 
         As many of the values are positive as gradients are independent; the others are 0.
         """
-        values_T, vectors_TT = tf.linalg.eigh(self.gram_TT)
+        values_T, vectors_TT = spectrum(self.gram_TT)
         size = values_T.shape[0]
         independent_T = (tf.range(size) >= size - self.rank) & (values_T > 0)
         return tf.where(independent_T, values_T, tf.zeros_like(values_T)), vectors_TT
@@ -63,7 +64,7 @@ def geometry(stats: Stats) -> Geometry:
     # The decomposition below raises where a value is not finite.
     both_TT = solved_T[:, None] & solved_T & tf.equal(apart_TT, 0) & tf.math.is_finite(gram_TT)
     cosines_TT = tf.where(both_TT, gram_TT / (norms_T[:, None] * norms_T), apart_TT)
-    values_T, vectors_TT = tf.linalg.eigh(cosines_TT)
+    values_T, vectors_TT = spectrum(cosines_TT)
     noise = 8 * solved_T.shape[0] * np.finfo(given_TT.dtype.as_numpy_dtype).eps
     values_T = tf.where(values_T > noise * values_T[-1], values_T, tf.zeros_like(values_T))
     cosines_TT = tf.matmul(vectors_TT * values_T, vectors_TT, transpose_b=True)

@@ -60,6 +60,8 @@ def fair_solution(matrix_TT: tf.Tensor, powers_T: tf.Tensor, alpha: float) -> tf
     matrix_TT += RIDGE * tf.eye(powers_T.shape[0], dtype=matrix_TT.dtype)
     steps_S1 = tf.constant([[0.5**power] for power in range(_HALVINGS)], matrix_TT.dtype)
 
+    start_T = powers_T ** (alpha / (1 + alpha))  # the solution for C = I
+
     def residual(x_ST: tf.Tensor) -> tf.Tensor:
         return tf.matmul(x_ST, matrix_TT) - powers_T * x_ST ** (-1 / alpha)
 
@@ -71,15 +73,15 @@ def fair_solution(matrix_TT: tf.Tensor, powers_T: tf.Tensor, alpha: float) -> tf
         boundary = tf.reduce_max(-direction_1T / x_1T)
         full = tf.minimum(_TO_THE_BOUNDARY / tf.maximum(boundary, _TO_THE_BOUNDARY), 1)
         tried_ST = x_1T + full * steps_S1 * direction_1T
-        best = tf.argmin(tf.reduce_sum(residual(tried_ST) ** 2, axis=1))
+        # In units of the start, or tasks with large gradients would be all that counts.
+        best = tf.argmin(tf.reduce_sum((residual(tried_ST) / start_T) ** 2, axis=1))
         return step + 1, tf.gather(tried_ST, [best])
 
     def going(step: tf.Tensor, x_1T: tf.Tensor) -> tf.Tensor:
         relative_1T = residual(x_1T) * x_1T ** (1 / alpha) / powers_T
         return (step < _STEPS) & (tf.reduce_max(tf.abs(relative_1T)) > _CONVERGED)
 
-    start_1T = powers_T[None, :] ** (alpha / (1 + alpha))
-    return tf.while_loop(going, newton, (tf.constant(0), start_1T))[1][0]
+    return tf.while_loop(going, newton, (tf.constant(0), start_T[None, :]))[1][0]
 
 
 def _shortening(known: Geometry, weights_T: tf.Tensor, max_norm: float) -> tf.Tensor:
