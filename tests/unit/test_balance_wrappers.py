@@ -20,6 +20,7 @@ from onehull.balance import (
     GradNorm,
     MatchNorm,
     MetaBalance,
+    NashMtl,
     Needs,
     PCGrad,
     Scale,
@@ -115,6 +116,15 @@ def test_every_keeps_the_weights_and_the_inner_state_in_between(mode):
     assert found == [[1, 10], [1, 10], [1, 10], [4, 40], [4, 40]]
     assert steps == [1, 1, 1, 2, 2]
     assert seen == [1, 1, 1, 5, 5]
+
+
+def test_every_does_not_run_the_method_in_between_when_compiled():
+    balancer = Every(NashMtl(), 3)
+    update = tf.function(balancer.update, jit_compile=True)
+    program = update.experimental_get_compiler_ir(stats_of(), balancer.init(2))(stage="optimized_hlo")
+    assert "conditional(" in program[program.index("ENTRY") :]
+    assert "while(" in program
+    assert "while(" not in program[program.index("ENTRY") :]
 
 
 def test_every_one_is_the_method_itself():

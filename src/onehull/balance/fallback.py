@@ -21,7 +21,8 @@ class Fallback(Wrapper):
 
     Args:
         inner: the method; its state moves on in either case.
-        condition: largest condition number. Gradients are 32-bit numbers: above 1e7 a bound has no meaning.
+        condition: largest condition number. Above 1e6 a bound says little: gradients are 32-bit numbers, and the
+            smallest eigenvalue is known to 1e-7 of the largest (measured for compiled steps of up to 12 tasks).
     """
 
     condition: float = 1e6
