@@ -9,6 +9,7 @@ from onehull.errors import Fault, suggest
 from onehull.spec.balance_rules import balance_faults
 from onehull.spec.data import ColumnSplit, Data, FileSplit, RandomSplit, TimeSplit
 from onehull.spec.draft import Draft
+from onehull.spec.model_rules import model_faults
 from onehull.spec.tasks import BinaryTask, RegressionTask
 
 
@@ -20,6 +21,7 @@ def cross_faults(draft: Draft) -> list[Fault]:
         *_task_faults(draft),
         *_leak_faults(draft),
         *balance_faults(draft),
+        *model_faults(draft),
     ]
 
 
