@@ -9,13 +9,18 @@ import keras
 
 from onehull.balance import build_balancer, task_weights
 from onehull.model.adatt import adatt
+from onehull.model.aitm import aitm
 from onehull.model.backend import require_tensorflow
-from onehull.model.bricks import Bricks, Graph
-from onehull.model.duration import duration_head, duration_loss
+from onehull.model.bricks import Bricks, GateOn, Graph
 from onehull.model.cgc import cgc
 from onehull.model.cross_stitch import cross_stitch
+from onehull.model.duration import duration_head, duration_loss
+from onehull.model.entire_space import EntireSpaceLoss
+from onehull.model.esmm import esmm
 from onehull.model.heads import BinaryHead, MulticlassHead, RegressionHead
 from onehull.model.home import home
+from onehull.model.imputation import WithImputation
+from onehull.model.joint_loss import JointLoss
 from onehull.model.losses import Log1pLoss
 from onehull.model.mmoe import mmoe
 from onehull.model.multi_task_model import MultiTaskModel
@@ -49,6 +54,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "cross_stitch": cross_stitch,
     "stem": stem,
     "home": home,
+    "esmm": esmm,
+    "aitm": aitm,
 }
 """Every architecture by its name in a spec."""
 
@@ -63,8 +70,8 @@ def build_model(
 ) -> MultiTaskModel:
     """Builds the model of a spec; its outputs are named by the tasks, ``(B, 1)`` or ``(B, classes)``.
 
-    A task that is observed only where another one is positive (`observed_when`) needs nothing here: assembly gives
-    rows outside its space no label, so its loss and metrics live on the space.
+    A task that is observed only where another one is positive (`observed_when`) needs nothing here, unless
+    `entire_space` is ``dr``: assembly gives rows outside its space no label, so its loss and metrics live on the space.
 
     Args:
         section: the architecture.
@@ -81,13 +88,24 @@ def build_model(
     names = LayerNames([*symbolic, *tasks])
     towers = {name: section.tower if task.tower is None else task.tower for name, task in tasks.items()}
     binary = frozenset(name for name, task in tasks.items() if isinstance(task, BinaryTask))
-    bricks = Bricks(symbolic, inputs, towers, binary, names, seed, **section.model_dump(include=_BRICKS))
+    spaces = {name: task.observed_when for name, task in tasks.items()}
+    fields = {**section.model_dump(include=_BRICKS), **_gates(section)}
+    bricks = Bricks(symbolic, inputs, towers, binary, names, seed, spaces=spaces, **fields)
     graph = ARCHITECTURES[section.kind](bricks, **_own_fields(section))
     outputs = {
         name: predicted(name, task, priors.get(name), graph.hidden[name], symbolic, seed)
         for name, task in tasks.items()
     }
+    for name in tasks:
+        if section.entire_space == "dr" and ancestors(name, tasks):
+            imputation = WithImputation(seed, name=names.free(f"imputation_{name}"))
+            outputs[name] = imputation([outputs[name], graph.hidden[name]])
     return MultiTaskModel(inputs=symbolic, outputs=graph.relate(outputs), name=section.kind)
+
+
+def _gates(section: Model) -> dict[str, GateOn | None]:
+    wanted = {"epnet": section.epnet, "ppnet": section.ppnet}
+    return {name: None if gate is None else GateOn(gate.features, gate.hidden) for name, gate in wanted.items()}
 
 
 def _own_fields(section: Model) -> dict[str, Any]:
@@ -101,6 +119,7 @@ def compile_model(
     balance: Balance,
     training: Training,
     *,
+    section: Model | None = None,
     coverage: Mapping[str, float] | None = None,
     steps_per_execution: int = 1,
 ) -> None:
@@ -111,14 +130,22 @@ def compile_model(
         tasks: what is predicted.
         balance: how tasks are weighed.
         training: optimizer, learning rate, clipping.
-        coverage: share of labelled rows of each task in training, where it is known.
+        section: the architecture that the model was built from, whose `entire_space` says which losses see all rows.
+            Default: none does.
+        coverage: share of labelled rows of each task in training, where it is known. A loss that sees other rows than
+            the labelled ones follows its own share.
         steps_per_execution: steps between two calls of callbacks.
     """
+    losses = {name: space_loss(name, tasks, section) or loss(task) for name, task in tasks.items()}
+    if coverage is not None:
+        coverage = {name: share for name, share in coverage.items() if not isinstance(losses[name], JointLoss)}
     model.compile(
         optimizer=optimizer(training),
-        loss={name: loss(task) for name, task in tasks.items()},
+        loss=losses,
         loss_weights=task_weights(balance, list(tasks)),
         balancer=build_balancer(balance, list(tasks)),
+        **balance.model_dump(include={"level", "sample"}),
+        non_finite=training.non_finite,
         normalizer=balance.normalizer,
         coverage=coverage,
         steps_per_execution=steps_per_execution,
@@ -171,6 +198,32 @@ def loss(task: Task) -> Any:
             return "mse"
         case MulticlassTask():
             return "sparse_categorical_crossentropy"
+
+
+def space_loss(name: str, tasks: Mapping[str, Task], section: Model | None) -> EntireSpaceLoss | None:
+    """The loss of a task over the rows outside its space, too; None where the spec asks for none."""
+    above = ancestors(name, tasks)
+    if section is None or section.entire_space == "none" or not above:
+        return None
+    return EntireSpaceLoss(
+        above,
+        section.entire_space,
+        global_weight=section.global_weight,
+        propensity_floor=section.propensity_floor,
+    )
+
+
+def ancestors(name: str, tasks: Mapping[str, Task]) -> tuple[str, ...]:
+    """The tasks that must be 1 for a binary task to have a label, the first step first; none for other tasks.
+
+    The chain ends at a task that is not in the model: a task that is trained alone has only its own space.
+    """
+    chain: list[str] = []
+    parent = tasks[name].observed_when if isinstance(tasks[name], BinaryTask) else None
+    while parent is not None and isinstance(tasks.get(parent), BinaryTask):
+        chain.insert(0, parent)
+        parent = tasks[parent].observed_when
+    return tuple(chain)
 
 
 def optimizer(training: Training) -> keras.optimizers.Optimizer:
