@@ -50,9 +50,9 @@ class Cread(Section):
     kind: Literal["cread"]
     thresholds: Annotated[int, Field(ge=2, le=256)] = 32
     """Largest number of thresholds; equal ones count once."""
-    tail: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
+    tail: Annotated[float, Field(ge=0.0, le=10.0)] = 3.0
     """0 puts as many labels between any two thresholds; more brings them closer together among long durations."""
-    restoration: Weight = 1.0
+    restoration: Weight = 0.3
     """Weight of the error of the sum, beside the cross-entropy."""
     order: Weight = 1.0
     """Weight of the penalty on a threshold that is exceeded more probably than the one before it."""

@@ -91,7 +91,7 @@ class CreadLoss(keras.losses.Loss):
         **kwargs: of `keras.losses.Loss`.
     """
 
-    def __init__(self, restoration: float = 1.0, order: float = 1.0, name: str = "cread_loss", **kwargs: Any) -> None:
+    def __init__(self, restoration: float = 0.3, order: float = 1.0, name: str = "cread_loss", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.restoration, self.order = restoration, order
 
@@ -114,7 +114,7 @@ class CreadLoss(keras.losses.Loss):
 
 
 def cread_head(
-    labels: LabelDistribution, *, name: str, seed: int | None, thresholds: int = 32, tail: float = 1.0
+    labels: LabelDistribution, *, name: str, seed: int | None, thresholds: int = 32, tail: float = 3.0
 ) -> CreadHead:
     """A head whose thresholds and widths are those of the training labels; it starts at their mean."""
     quantiles_Q = np.asarray(labels.quantiles, np.float64)
