@@ -115,6 +115,21 @@ def test_history_and_curves_are_written(tmp_path):
     assert b"validation_auc/click" in content
 
 
+def test_a_run_that_compares_gradients_keeps_its_conflict_matrices(tmp_path):
+    training = Training(epochs=2, patience=5)
+    fit(tmp_path, training, model=model_of(training, PcgradBalance(kind="pcgrad")))
+    written = json.loads((tmp_path / "history.json").read_text())
+    assert written["conflict_tasks"] == list(TASKS)
+    matrices = np.array(written["conflicts"], float)
+    assert matrices.shape == (2, 3, 3)
+    np.testing.assert_allclose(matrices, matrices.transpose(0, 2, 1))
+    np.testing.assert_allclose(np.diagonal(matrices, axis1=1, axis2=2), 1, rtol=1e-5)
+    assert (np.abs(matrices) <= 1 + 1e-5).all()
+    content = next((tmp_path / "tensorboard").iterdir()).read_bytes()
+    assert b"cosine/click, watch" in content
+    assert b"images" in content
+
+
 def test_training_stops_when_validation_does_not_get_better(tmp_path):
     # Nothing to learn: labels of validation have nothing to do with the inputs.
     noise = rows(120, seed=1)
@@ -154,6 +169,18 @@ def test_a_loss_that_is_not_finite_is_reported_with_its_task(tmp_path, steps_per
         fit(tmp_path, training, train=poisoned, model=model)
     assert tuple(model.not_finite) == ("watch",)
     assert not (tmp_path / "model.keras").exists()
+
+
+def test_batches_that_are_not_finite_are_skipped_by_choice_and_counted(tmp_path, caplog):
+    poisoned = rows()
+    poisoned[1]["watch"][40] = np.inf
+    training = Training(epochs=2, non_finite="skip")
+    model, result = fit(tmp_path, training, train=poisoned, model=model_of(training))
+    assert result.progress.epoch == 2
+    assert result.progress.skipped == {"watch": 2}  # one batch of each epoch
+    assert "batches left out so far because a loss was not finite: watch: 1" in caplog.text
+    assert all(np.isfinite(weights).all() for weights in model.get_weights())
+    assert np.isfinite(result.progress.history["watch_loss"]).all()
 
 
 def test_progress_is_told_line_by_line_where_there_is_no_terminal(tmp_path):

@@ -148,7 +148,7 @@ class MultiTaskModel(keras.Model):
         """Variables beside the weights and the optimizer that training continues from, by name."""
         state: dict[str, Any] = {}
         if self._objective is not None:
-            state.update(self._objective.coverage.variables)
+            state.update(self._objective.variables)
         if self._balancing is not None:
             state.update(self._balancing.variables)
         return state

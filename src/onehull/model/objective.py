@@ -102,6 +102,11 @@ class Objective:
         return TaskLosses(losses_T, labels_T > 0)
 
     @property
+    def variables(self) -> dict[str, tf.Variable]:
+        """What a checkpoint has to hold."""
+        return {**self.coverage.variables, "not_finite": self._not_finite_T}
+
+    @property
     def not_finite(self) -> dict[str, int]:
         """Steps at which a task's loss was not finite, of the tasks that had one; without skipping, the first step."""
         return {t: int(n) for t, n in zip(self.tasks, self._not_finite_T.numpy(), strict=True) if n}

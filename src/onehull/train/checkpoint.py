@@ -34,6 +34,10 @@ class Progress:
         since_best: complete epochs after the best one.
         history: every measure, one value an epoch.
         seconds: time spent in training and validation.
+        conflicts: mean cosine of each pair of tasks' gradients, one matrix an epoch, in the order of `conflict_tasks`;
+            None where a pair had no labels in the same batch. Empty where no balancer compares gradients.
+        conflict_tasks: the tasks of the matrices.
+        skipped: batches left out because they were not finite, by the task whose loss was not.
     """
 
     fingerprint: str
@@ -43,6 +47,9 @@ class Progress:
     since_best: int = 0
     history: dict[str, list[float | None]] = field(default_factory=dict)
     seconds: float = 0.0
+    conflicts: list[list[list[float | None]]] = field(default_factory=list)
+    conflict_tasks: list[str] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
 
 
 def save_checkpoint(directory: Path, model: MultiTaskModel, progress: Progress) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -19,6 +21,7 @@ from onehull.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from onehull.train.history import save_best, save_history
 from onehull.train.validation import Measures, Validation, epoch_score
 
+_LOG = logging.getLogger(__name__)
 CHECKPOINTS, TENSORBOARD = "checkpoints", "tensorboard"
 
 EpochData = Callable[[int], tf.data.Dataset]
@@ -85,6 +88,8 @@ def fit_model(
             _finish_epoch(model, measures, state, training, out_dir)
             if board is not None:
                 board.write(state.epoch, measures)
+                if state.conflicts:
+                    board.write_conflicts(state.epoch, state.conflict_tasks, state.conflicts[-1])
             if bars is not None:
                 bars.console.print(epoch_text(state.epoch, training.epochs, measures), highlight=False, soft_wrap=True)
     if board is not None:
@@ -129,6 +134,11 @@ def _finish_epoch(
     state.epoch += 1
     for name, value in measures.items():
         state.history.setdefault(name, []).append(value)
+    if model.conflicts is not None:
+        matrix_TT = model.conflicts.matrix()
+        state.conflict_tasks = list(model.conflicts.tasks)
+        state.conflicts.append([[None if math.isnan(value) else float(value) for value in row] for row in matrix_TT])
+    _note_skipped(model, state)
     if score is None or state.best_score is None or score > state.best_score:
         state.best_epoch, state.best_score, state.since_best = state.epoch, score, 0
         save_best(out_dir, model)
@@ -139,3 +149,12 @@ def _finish_epoch(
 
 def _patience_is_over(state: Progress, patience: int) -> bool:
     return state.since_best > 0 and state.since_best >= patience
+
+
+def _note_skipped(model: MultiTaskModel, state: Progress) -> None:
+    """Says how many batches were left out because they were not finite, where the epoch had any."""
+    found = model.not_finite
+    if found != state.skipped:
+        counts = ", ".join(f"{task}: {steps}" for task, steps in found.items())
+        _LOG.warning("epoch %d: batches left out so far because a loss was not finite: %s", state.epoch, counts)
+    state.skipped = found
