@@ -349,6 +349,56 @@ def test_names_from_outside_are_text_and_never_markup(tmp_path: Path) -> None:
     assert not {tag for tag, _ in page.tags} & {"script", "b"}
 
 
+EXPERTS: dict[str, Any] = {
+    "rows": 8192,
+    "gates": [
+        {
+            "task": task,
+            "level": level,
+            "experts": [f"{task}_1", "shared_<1>"],
+            "mean_weights": [0.997, 0.003],
+            "entropy_nats": 0.02,
+            "entropy_share": 0.029,
+            "mean_largest": 0.997,
+        }
+        for level in (1, 2)
+        for task in ("click", "watch")
+    ],
+    "experts": [
+        {
+            "expert": name,
+            "level": 1,
+            "units": 64,
+            "dead": 0.25,
+            "zeros": 0.5,
+            "largest_weight": weight,
+            "collapsed": weight == 0.003,
+        }
+        for name, weight in (("click_1", 0.997), ("shared_<1>", 0.003), ("alone_1", None))
+    ],
+    "collapsed": ["shared_<1> (level 1)"],
+    "polarised": ["click (level 1)"],
+}
+
+
+def test_a_model_with_gates_has_a_section_on_its_experts_with_a_drawing_for_each_level(tmp_path: Path) -> None:
+    report = _report(experts=EXPERTS, history=(), baseline=None, costs=None)
+    data, page = write_report(report, tmp_path)
+    assert Report.model_validate_json(data.read_bytes()) == report
+    text = page.read_text(encoding="utf-8")
+    assert _Page(text).open == []
+    section = re.search(r"<h2>Experts</h2>.*?</section>", text, flags=re.DOTALL)
+    assert section is not None
+    assert section[0].count("<svg ") == 2
+    assert '<strong class="worse">Collapsed:</strong> shared_&lt;1&gt; (level 1).' in section[0]
+    assert '<strong class="worse">Polarised gates:</strong> click (level 1).' in section[0]
+    assert "Means over 8,192 rows of the validation part." in section[0]
+    assert "<1>" not in section[0]
+    assert "no gate" in section[0]
+    without = write_report(_report(history=(), baseline=None, costs=None), tmp_path)[1]
+    assert "<h2>Experts</h2>" not in without.read_text(encoding="utf-8")
+
+
 def test_the_same_report_gives_the_same_bytes(tmp_path: Path) -> None:
     first = write_report(_report(), tmp_path / "first")
     second = write_report(_report(), tmp_path / "second")

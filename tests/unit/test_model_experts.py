@@ -273,6 +273,12 @@ def test_the_groups_of_home_decide_who_reads_what():
     assert any("experts_group_act_1" in path for path in paths)  # through the shared stream
 
 
+def test_a_model_of_one_task_takes_the_groups_of_all():
+    groups = {"view": ("click",), "act": ("like", "shared")}
+    alone = build("home", {"like": TASKS["like"]}, levels=((6,), (4,)), groups=groups)
+    assert not any("view" in layer.name for layer in alone.layers)
+
+
 @pytest.mark.parametrize("groups", [{"view": ("click",)}, {"a": ("click", "like"), "b": ("like", "shared")}])
 def test_groups_hold_every_task_once(groups):
     with pytest.raises(ValueError, match=r"model\.groups must name every task once.*Tasks: click, like, shared"):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from onehull.evaluate.numerals import UNDEFINED, Value, count, fixed, percent, signed, significant
-from onehull.evaluate.report import Comparison, Difference, Report, Verdict
+from onehull.evaluate.report import Comparison, Difference, Experts, Report, Verdict
 
 METRIC_NAMES = {"auc": "AUC", "rmse": "RMSE", "log_loss": "log loss"}
 KIND_NAMES = {"binary": "Binary", "regression": "Regression", "multiclass": "Multi-class"}
@@ -48,6 +48,11 @@ class ComparisonRow:
 
 def _three(value: Value) -> str:
     return fixed(value, 3)
+
+
+def _share(value: float) -> str:
+    """``12.3 %``: where the thousandth part says nothing."""
+    return f"{100 * value:.1f} %"
 
 
 _LABELLED = Column("labelled", "Labelled", count, "Rows with a label of this task. All figures are over these.")
@@ -105,6 +110,29 @@ def comparison_rows(comparison: Comparison | None) -> tuple[ComparisonRow, ...]:
     if comparison is None:
         return ()
     return tuple(_comparison_row(task, difference) for task, difference in comparison.tasks.items())
+
+
+def gate_rows(experts: Experts) -> tuple[tuple[str, ...], ...]:
+    """A row for each gate: whose, level, mean entropy, the same as a share of the largest possible, largest weight."""
+    return tuple(
+        (g.task, str(g.level), _three(g.entropy_nats), _share(g.entropy_share), _share(g.mean_largest))
+        for g in experts.gates
+    )
+
+
+def expert_rows(experts: Experts) -> tuple[tuple[str, ...], ...]:
+    """A row for each expert: which, level, largest mean weight, units, dead ones, zeros."""
+    return tuple(
+        (
+            unit.expert,
+            str(unit.level),
+            "no gate" if unit.largest_weight is None else _share(unit.largest_weight),
+            count(unit.units),
+            _share(unit.dead),
+            _share(unit.zeros),
+        )
+        for unit in experts.experts
+    )
 
 
 def interval(low: Value, high: Value, digits: int = 4) -> str:

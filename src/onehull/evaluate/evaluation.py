@@ -15,7 +15,7 @@ from onehull.errors import DataError
 from onehull.evaluate.comparison import compare
 from onehull.evaluate.curves import calibration_bins, duration_bins, roc_points
 from onehull.evaluate.measures import TaskRows
-from onehull.evaluate.report import Constant, Costs, Report, TaskReport
+from onehull.evaluate.report import Constant, Costs, Experts, Report, TaskReport
 from onehull.metrics import rmse, task_metrics
 from onehull.spec.samples import USER, SplitName, feature_column, label_column
 from onehull.spec.tasks import Task
@@ -34,6 +34,7 @@ def evaluate(
     baseline: Predictions | None = None,
     history: Sequence[Mapping[str, float]] = (),
     costs: Any = None,
+    experts: Mapping[str, Any] | None = None,
     simulated: str | None = None,
     duration_column: str | None = None,
     train_means: Mapping[str, float] | None = None,
@@ -53,6 +54,7 @@ def evaluate(
         baseline: predictions of single-task models on the same rows.
         history: one mapping of losses an epoch.
         costs: what `onehull.evaluate.report.Costs` holds, as a mapping or a dataclass.
+        experts: what `onehull.evaluate.report.Experts` holds, for a model with gates.
         simulated: what the data say about being simulated.
         duration_column: feature whose value is a duration, to show regression tasks against it.
         train_means: mean label of regression tasks in training, for the constant predictor.
@@ -89,6 +91,7 @@ def evaluate(
         tasks=reports,
         comparison=comparison,
         costs=_costs(costs),
+        experts=None if experts is None else Experts.model_validate(experts),
         history=tuple(_finite(epoch) for epoch in history),
     )
 

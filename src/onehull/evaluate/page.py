@@ -7,7 +7,7 @@ from itertools import count as counter
 from typing import TYPE_CHECKING
 
 from onehull.evaluate import numerals, plots
-from onehull.evaluate.columns import METRIC_NAMES, Table, comparison_rows, kind_tables
+from onehull.evaluate.columns import METRIC_NAMES, Table, comparison_rows, expert_rows, gate_rows, kind_tables
 from onehull.evaluate.report import Bins, Report, TaskReport
 from onehull.evaluate.svg import draw
 
@@ -75,6 +75,9 @@ def render_page(report: Report) -> str:
         else [t for t, d in report.comparison.tasks.items() if d.negative_transfer],
         sections=[_section(report, name, task, drawer) for name, task in report.tasks.items()],
         saving=_saving(report),
+        gate_plots=_gate_plots(report, drawer),
+        gates=() if report.experts is None else gate_rows(report.experts),
+        experts=() if report.experts is None else expert_rows(report.experts),
     )
 
 
@@ -159,6 +162,21 @@ def _comparison_plots(report: Report, drawer: _Drawer) -> list[Plot]:
         caption = f"{numerals.size(costs.total_bytes)} instead of {numerals.size(costs.independent_bytes)}."
         label = f"{costs.total} parameters, {costs.independent} in single-task models"
         drawn.append(drawer("Parameters", label, plots.parameters(costs), caption, height=1.9))
+    return drawn
+
+
+def _gate_plots(report: Report, drawer: _Drawer) -> list[Plot]:
+    """A drawing for each level, as high as it has gates."""
+    if report.experts is None:
+        return []
+    drawn: list[Plot] = []
+    levels = sorted({gate.level for gate in report.experts.gates})
+    for level in levels:
+        gates = [gate for gate in report.experts.gates if gate.level == level]
+        title = "Weights of the experts" + (f", level {level}" if len(levels) > 1 else "")
+        label = f"Mean weight of each expert in each of {len(gates)} gates of level {level}"
+        caption = "A row for each gate, a column for each expert. Empty: the gate does not read it."
+        drawn.append(drawer(title, label, plots.gate_weights(gates), caption, height=1.2 + 0.3 * len(gates)))
     return drawn
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from onehull.evaluate.numerals import minus, significant
-from onehull.evaluate.report import Bins, Comparison, Costs, Difference, Roc
+from onehull.evaluate.report import Bins, Comparison, Costs, Difference, GateUse, Roc
 from onehull.evaluate.svg import FIRST, GRID, INK, MUTED, PAPER, SECOND, THIRD
 
 if TYPE_CHECKING:
@@ -18,6 +19,11 @@ _LOG_FROM = 0.1
 """Positive rates below this are drawn on logarithmic axes."""
 _CERTAIN = 1.96
 _LONGEST_LABEL = 18
+_ROUNDS_TO_ONE = 0.995
+_MOST_NUMBERS = 16
+"""Beyond this many experts there is no room for a weight's digits."""
+_DARK = 0.6
+"""Weights above this are drawn so strongly that their text must be light."""
 
 
 def roc(curve: Roc) -> Paint:
@@ -187,6 +193,40 @@ def parameters(costs: Costs) -> Paint:
         axes.legend(loc="upper left", ncols=2, borderaxespad=0)
 
     return paint
+
+
+def gate_weights(gates: Sequence[GateUse]) -> Paint:
+    """Mean weight of each expert in each gate of one level; an empty place is an expert that a gate does not read."""
+
+    def paint(axes: Axes) -> None:
+        from matplotlib.patches import Rectangle
+
+        names = _by_readers(gates)
+        size = min(8.5, 85 / len(names))
+        for row, gate in enumerate(gates):
+            for name, weight in zip(gate.experts, gate.mean_weights, strict=True):
+                column = names.index(name)
+                corner = (column - 0.47, row - 0.46)
+                axes.add_patch(Rectangle(corner, 0.94, 0.92, facecolor=GRID, alpha=0.35, linewidth=0))
+                axes.add_patch(Rectangle(corner, 0.94, 0.92, facecolor=FIRST, alpha=min(1.0, weight), linewidth=0))
+                text = f"{weight:.2f}"[1:] if weight < _ROUNDS_TO_ONE else "1"
+                colour = PAPER if weight > _DARK else INK
+                if len(names) <= _MOST_NUMBERS:
+                    axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
+        axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(gates) - 0.5, -0.5))
+        axes.set_xticks(range(len(names)), [_short(name) for name in names], rotation=45, ha="right")
+        axes.set_yticks(range(len(gates)), [_short(gate.task) for gate in gates])
+        axes.tick_params(axis="both", length=0, labelcolor=INK)
+        axes.grid(visible=False)
+        axes.spines[["left", "bottom"]].set_visible(False)
+
+    return paint
+
+
+def _by_readers(gates: Sequence[GateUse]) -> list[str]:
+    """Names of the experts; what most gates read, the shared ones, stands first."""
+    readers = Counter(name for gate in gates for name in gate.experts)
+    return sorted(readers, key=lambda name: -readers[name])
 
 
 def loss_curves(

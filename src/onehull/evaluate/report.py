@@ -104,6 +104,52 @@ class Costs(Section):
     independent_bytes: int
 
 
+class GateUse(Section):
+    """What one gate of a mixture of experts chooses, as means over the rows."""
+
+    task: str
+    """Whose gate it is: a task, a group of tasks, the shared stream, or an expert of the next level."""
+    level: int
+    """Of the experts, counted from the input."""
+    experts: tuple[str, ...]
+    mean_weights: Points
+    """One for each expert; they sum to 1."""
+    entropy_nats: float
+    entropy_share: float
+    """Of the largest possible: 1 is indifferent, 0 chooses one expert for each row."""
+    mean_largest: float
+    """Mean of each row's largest weight."""
+
+
+class ExpertUse(Section):
+    """How much of one expert is alive."""
+
+    expert: str
+    level: int
+    units: int
+    """Width of its output."""
+    dead: float
+    """Share of units that are 0 on every row."""
+    zeros: float
+    """Share of zeros among units × rows."""
+    largest_weight: float | None
+    """The largest of the mean weights that gates give it; null where it is read without a gate."""
+    collapsed: bool
+    """No gate gives it a tenth of an equal share, or all of its units are dead."""
+
+
+class Experts(Section):
+    """How the model uses its experts, on a sample of the validation part."""
+
+    rows: int
+    gates: tuple[GateUse, ...]
+    experts: tuple[ExpertUse, ...]
+    collapsed: tuple[str, ...]
+    """Experts that the model might as well not have."""
+    polarised: tuple[str, ...]
+    """Gates that take about everything from one expert, on almost every row."""
+
+
 class Report(Section):
     """What a model does on one part of the samples."""
 
@@ -118,5 +164,7 @@ class Report(Section):
     tasks: dict[str, TaskReport]
     comparison: Comparison | None = None
     costs: Costs | None = None
+    experts: Experts | None = None
+    """Only of models with gates."""
     history: tuple[dict[str, Value], ...] = ()
     """One entry an epoch: ``TASK_loss`` on training, ``val_TASK_loss`` on validation, and whatever else was logged."""

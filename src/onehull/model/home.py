@@ -39,7 +39,8 @@ def home(
 
     Args:
         bricks: inputs and layers.
-        groups: tasks of each group; none makes a group of the binary tasks and one of the others.
+        groups: tasks of each group; names that are no tasks of the model are passed over. None makes a group of the
+            binary tasks and one of the others.
         shared_experts: number of each group's experts, and of those of all tasks, on each level.
         task_experts: number of each task's experts on the second level.
         feature_gate_rank: rank of the feature gates' matrices.
@@ -49,7 +50,7 @@ def home(
         expert_norm: normalisation in an expert before each activation.
 
     Raises:
-        ValueError: a task is in no group or in two, or a group names something else; a number of experts is 0.
+        ValueError: a task is in no group or in two; a number of experts is 0.
     """
     layers = _GatedLayers(Mixing(bricks, gate, gate_dropout, expert_norm), feature_gate_rank)
     owner_of = _owners(bricks, groups, layers.mixing)
@@ -101,9 +102,10 @@ def _owners(bricks: Bricks, groups: Mapping[str, Sequence[str]], mixing: Mixing)
     if not groups:
         kind = {task: "binary" if task in bricks.binary else "other" for task in mixing.tasks}
         return {task: mixing.owner(f"group_{kind[task]}") for task in mixing.tasks}
-    members = [task for tasks in groups.values() for task in tasks]
+    # A model of some of the spec's tasks, such as a baseline of one, has the spec's groups.
+    members = [task for tasks in groups.values() for task in tasks if task in bricks.tasks]
     if sorted(members) != list(mixing.tasks):
         remedy = f"Every task belongs to one group. Tasks: {', '.join(mixing.tasks)}."
-        raise ValueError(f"model.groups must name every task once, and nothing else. Received {members}. {remedy}")
+        raise ValueError(f"model.groups must name every task once. Received {members}. {remedy}")
     group_of = {task: name for name, tasks in groups.items() for task in tasks}
     return {task: mixing.owner(f"group_{group_of[task]}") for task in mixing.tasks}

@@ -47,6 +47,7 @@ def evaluate_project(project: Project, out: Path, train_key: str) -> None:
         baseline=baseline,
         history=load_history(project.training),
         costs=asdict(parameter_costs(model)),
+        experts=_expert_usage(project, model),
         simulated=simulated(project),
         duration_column=_duration_feature(project),
         train_means=_train_means(project),
@@ -86,6 +87,15 @@ def _predict(project: Project, model: Any, split: SplitName) -> Predictions:
     from onehull.train import predict
 
     return predict(model, read_records(project.records, split, batch_size=_BATCH_SIZE))
+
+
+def _expert_usage(project: Project, model: Any) -> dict[str, Any] | None:
+    """How the model uses its experts on the first batch of validation; None where it has none."""
+    from onehull.model.usage import expert_usage
+    from onehull.records import read_records
+
+    usage = expert_usage(model, read_records(project.records, "validation", batch_size=_BATCH_SIZE).take(1))
+    return None if usage is None else usage.to_json()
 
 
 def _single_task_predictions(project: Project, train_key: str) -> Predictions:
