@@ -26,7 +26,7 @@ TASKS = {
     "click": BinaryTask(kind="binary"),
     "watch": RegressionTask(kind="regression", transform="log1p", loss="huber"),
     "buy": BinaryTask(kind="binary", observed_when="click"),
-    "category": MulticlassTask(kind="multiclass", classes=4, tower=(6,)),
+    "category": MulticlassTask(kind="multiclass", classes=4, tower=(6, 5)),
 }
 SMALL = {
     "embedding_dim": 4, "bottom": (12, 8), "tower": (5,), "dropout": 0.1, "tower_dropout": 0.1, "batch_norm": True,
@@ -67,8 +67,9 @@ def rows(tasks, count=64, seed=0, missing=0.3):
 
 def build(kind, tasks=None, method="static", **changes):
     tasks = TASKS if tasks is None else tasks
-    model = build_model(section(kind, **changes), tasks, INPUTS, priors={"click": 0.2}, seed=1)
-    compile_model(model, tasks, balance(method), Training())
+    chosen = section(kind, **changes)
+    model = build_model(chosen, tasks, INPUTS, priors={"click": 0.2}, seed=1)
+    compile_model(model, tasks, balance(method), Training(), section=chosen)
     model.run_eagerly = True
     return model
 
@@ -173,10 +174,32 @@ def test_one_task_and_twelve(kind, count):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_order_of_tasks_changes_no_prediction(kind):
     x, _ = rows(TASKS)
-    scores = build(kind).predict(x, verbose=0)
-    turned = build(kind, dict(reversed(TASKS.items()))).predict(x, verbose=0)
+    # Where the order is part of the architecture, the section names it; the order of the spec's keys says nothing then.
+    changes = {"order": tuple(TASKS)} if "order" in type(section(kind)).model_fields else {}
+    scores = build(kind, **changes).predict(x, verbose=0)
+    turned = build(kind, dict(reversed(TASKS.items())), **changes).predict(x, verbose=0)
     for task, value in scores.items():
         np.testing.assert_array_equal(turned[task], value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gates_start_at_one_and_train_in_every_architecture(kind):
+    x, y = rows(TASKS)
+    quiet = {"dropout": 0.0, "tower_dropout": 0.0}
+    gates = {"epnet": {"features": ["tags"]}, "ppnet": {"features": ["user_id", "age"]}}
+    plain, gated = build(kind, **quiet), build(kind, method="pcgrad", **quiet, **gates)
+    for task, scores in plain.predict(x, verbose=0).items():
+        np.testing.assert_allclose(gated.predict(x, verbose=0)[task], scores, rtol=1e-5, atol=1e-6)
+    history = gated.fit(x, y, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    # A gate's first kernel has no gradient until the last one, which starts at 0, has moved.
+    with tf.GradientTape() as tape:
+        loss = gated.compute_loss(y=y, y_pred=gated(x, training=True))
+    variables = [variable for variable in gated.trainable_variables if "gate_" in variable.path]
+    assert variables
+    gradients = tape.gradient(loss, [variable.value for variable in variables])
+    for variable, gradient in zip(variables, gradients, strict=True):
+        assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.path
 
 
 def test_sharing_depth_counts_shared_layers_from_the_input():
