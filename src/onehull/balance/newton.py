@@ -17,9 +17,9 @@ from onehull.balance.presence import safe_divide
 RIDGE = 1e-8
 """Added to the cosines: where a combination of the gradients is zero, weights would be infinite."""
 
-_STEPS = 60
+_STEPS = 100
 _HALVINGS = 12
-_CONVERGED = 1e-14
+_CONVERGED = 1e-12
 _TO_THE_BOUNDARY = 0.99
 _LONGEST_PARTS = 10
 """Of ``max_norm`` and the gradients' lengths: the weighted gradients are no longer, even where they cancel."""
