@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -183,6 +185,9 @@ def test_a_cross_stitch_unit_starts_at_its_first_weights():
     np.testing.assert_allclose(unit([MIXED, 2 * MIXED]), 1.1 * MIXED, rtol=1e-5)
 
 
+UNKNOWN: dict[str, Any] = {"norm": "group"}
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -193,7 +198,7 @@ def test_a_cross_stitch_unit_starts_at_its_first_weights():
         (lambda: Gate((), name="g"), r"g\.names must name at least one expert.*Received \[\]"),
         (lambda: Gate(("a", "a"), name="g"), r"each once\. Received \['a', 'a'\]"),
         (lambda: Experts(("a",), (), name="e"), r"e\.widths must hold the units of at least one layer"),
-        (lambda: Experts(("a",), (4,), norm="group", name="e"), r"e\.norm must be one of none, batch, layer.*'group'"),
+        (lambda: Experts(("a",), (4,), **UNKNOWN, name="e"), r"e\.norm must be one of none, batch, layer.*'group'"),
         (lambda: CrossStitchUnit((), name="s"), r"s\.first must hold one initial weight a task"),
     ],
 )
@@ -220,6 +225,35 @@ def reached(model, task):
     gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
     found = zip(model.trainable_variables, gradients, strict=True)
     return {v.path for v, g in found if g is not None and np.abs(tf.convert_to_tensor(g)).max() > 0}
+
+
+TWO = ((6,), (4,))
+OPTIONS = [
+    ("mmoe", {"levels": TWO, "gate": (3,), "gate_dropout": 0.3, "expert_norm": "layer"}),
+    ("mmoe", {"experts": 1}),
+    ("cgc", {"task_experts": 0, "shared_experts": 2, "task_embeddings": True, "expert_norm": "batch"}),
+    ("cgc", {"task_experts": 0, "shared_experts": 1, "task_embeddings": True}),
+    ("ple", {"levels": TWO, "shared_experts": 0, "task_experts": 2, "gate_dropout": 0.3}),
+    ("ple", {"levels": TWO, "task_embeddings": True, "gate": (3,)}),
+    ("adatt", {"levels": TWO, "shared_experts": 2, "task_experts": 2, "task_embeddings": True}),
+    ("cross_stitch", {"bottom": (6, 4), "task_embeddings": True}),
+    ("stem", {"levels": TWO, "shared_experts": 2, "task_experts": 2}),
+    ("home", {"levels": TWO, "shared_experts": 2, "task_experts": 2, "feature_gate_rank": 2}),
+]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(("kind", "fields"), OPTIONS)
+def test_no_option_leaves_a_variable_without_a_gradient(kind, fields, count):
+    tasks = dict(list(TASKS.items())[:count])
+    model = build(kind, tasks, **fields)
+    with tf.GradientTape() as tape:
+        outputs = model(INPUTS, training=True)
+        loss = tf.add_n([tf.reduce_sum(outputs[task] * X[:, :1]) for task in tasks])
+    gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+    for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
+        assert gradient is not None, variable.path
+        assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.path
 
 
 @pytest.mark.parametrize("kind", ["cgc", "ple"])
