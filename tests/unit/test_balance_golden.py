@@ -144,6 +144,9 @@ def test_a_section_of_the_spec_becomes_its_method():
     assert build_balancer(gradnorm, ["a", "b"]) == GradNorm(initial_losses=(0.7, 0.5))
     metabalance = MetabalanceBalance(kind="metabalance", target="b")
     assert build_balancer(metabalance, ["a", "b"]) == MetaBalance(target=1)
+    assert build_balancer(metabalance, ["a"]) == MetaBalance()
+    with pytest.raises(ValueError, match=r"balance\.target must name a task. Received 'b'. Known: 'a', 'c'"):
+        build_balancer(metabalance, ["a", "c"])
     assert task_weights(StaticBalance(weights={"a": 2.0}), ["a", "b"]) == {"a": 2.0, "b": 1.0}
 
 

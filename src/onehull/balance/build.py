@@ -104,10 +104,8 @@ def _arguments(method: Callable[..., Balancer], section: Balance, tasks: Sequenc
     """The section's fields that the method takes; what the section leaves open is left to the method."""
     own = set(inspect.signature(method).parameters) & set(type(section).model_fields) - {"weights"}
     found = {name: _by_position(getattr(section, name), tasks) for name in sorted(own)}
-    if getattr(section, "target", None) is None:
-        found.pop("target", None)
-    else:
-        found["target"] = tasks.index(found["target"])
+    if "target" in found:
+        found["target"] = _position(found["target"], tasks)
     if isinstance(section, StaticBalance):
         found.update(_static_arguments(section, tasks))
     return {name: value for name, value in found.items() if value != ()}
@@ -118,6 +116,15 @@ def _by_position(value: Any, tasks: Sequence[str]) -> Any:
     if isinstance(value, Mapping):
         return tuple(value.get(task, 0.0) for task in tasks) if value else ()
     return value
+
+
+def _position(target: str | None, tasks: Sequence[str]) -> int:
+    """Where a task stands; the first where none is named, and where a task is trained alone."""
+    if target is None or len(tasks) == 1:
+        return 0
+    if target not in tasks:
+        raise ValueError(f"balance.target must name a task. Received {target!r}. {suggest(target, list(tasks))}")
+    return tasks.index(target)
 
 
 def _static_arguments(section: StaticBalance, tasks: Sequence[str]) -> dict[str, Any]:
