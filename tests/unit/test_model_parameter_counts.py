@@ -6,8 +6,12 @@ linear gates with bias. |E| = 256·128+128 + 128·64+64 = 41,152; |T| = 64·32+3
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from pydantic import TypeAdapter
+from ruamel.yaml import YAML
 
 from onehull.model import build_model
 from onehull.spec.inputs import ModelInput
@@ -18,6 +22,8 @@ ADAPTER = TypeAdapter(Model)
 TASKS = {name: BinaryTask(kind="binary") for name in ("click", "like", "share")}
 DENSE = (ModelInput(name="x", kind="dense", length=256),)
 E, T, K = 41_152, 2_113, 3
+SHARED_BOTTOM = E + K * T
+PAGES = Path(__file__).parents[2] / "docs" / "architectures"
 ONE_LEVEL, TWO_LEVELS = ((128, 64),), ((128,), (64,))
 
 
@@ -79,6 +85,25 @@ def test_home_has_two_groups_and_gates_on_features_and_own_experts():
     groups = {"view": ("click",), "act": ("like", "share")}
     expected = feature_gates + first + second + gates + self_gates + K * T
     assert count("home", levels=TWO_LEVELS, groups=groups) == expected
+
+
+@pytest.mark.parametrize("kind", ["shared_bottom", "mmoe", "cgc", "ple", "adatt", "cross_stitch", "stem", "home"])
+def test_the_page_of_an_architecture_says_what_it_costs(kind):
+    levels = TWO_LEVELS if kind in ("ple", "adatt", "home") else ONE_LEVEL
+    fields = {"bottom": (128, 64)} if kind in ("shared_bottom", "cross_stitch") else {"levels": levels}
+    if kind == "home":
+        fields["groups"] = {"view": ("click",), "act": ("like", "share")}
+    page = (PAGES / f"{kind}.md").read_text(encoding="utf-8")
+    costs = page.split("## Cost")[1].split("##")[0]
+    parameters, ratio = count(kind, **fields), count(kind, **fields) / SHARED_BOTTOM
+    assert f"{parameters:,} parameters" in costs
+    assert kind == "shared_bottom" or f"{ratio:.1f} times" in costs
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda page: page.stem)
+def test_the_section_on_the_page_of_an_architecture_is_valid(page):
+    document = YAML(typ="safe").load(re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[0])
+    assert ADAPTER.validate_python(document["model"]).kind == page.stem
 
 
 def test_tables_of_each_task_multiply_the_embeddings():
