@@ -14,18 +14,18 @@ from onehull.export.scoring import encoded_scorer, litert_model
 from onehull.model import MultiTaskModel, build_model, compile_model, parameter_costs
 from onehull.model.attached import attach
 from onehull.model.build import ancestors
-from onehull.model.entire_space import EntireSpaceLoss
+from onehull.model.entire_space import EntireSpaceLoss, Kind
 from onehull.model.labels import read_labels
 from onehull.spec import validate
 from onehull.spec.balance import StaticBalance
 from onehull.spec.inputs import ModelInput
 from onehull.spec.model import Esmm, SharedBottom
-from onehull.spec.tasks import BinaryTask, RegressionTask
+from onehull.spec.tasks import BinaryTask, RegressionTask, Task
 from onehull.spec.training import Training
 
 TASKS = {"click": BinaryTask(kind="binary"), "buy": BinaryTask(kind="binary", observed_when="click")}
 INPUTS = (ModelInput(name="user", kind="id", rows=20, dim=4), ModelInput(name="age", kind="dense", length=2))
-KINDS = ("product", "ips", "dr")
+KINDS: tuple[Kind, ...] = ("product", "ips", "dr")
 NAN = np.nan
 
 
@@ -224,7 +224,7 @@ def test_pcgrad_balances_such_losses_in_a_compiled_step(kind):
 
 
 def test_a_chain_ends_where_a_task_is_not_in_the_model():
-    chain = {
+    chain: dict[str, Task] = {
         "view": BinaryTask(kind="binary"),
         "click": BinaryTask(kind="binary", observed_when="view"),
         "buy": BinaryTask(kind="binary", observed_when="click"),
@@ -307,8 +307,9 @@ def test_where_the_model_is_too_simple_propensities_take_the_selection_s_bias_aw
     def chance(x):
         return sigmoid(-1.0 + x - 0.6 * (x**2 - 1))
 
-    naive, ips = (mean_error(kind, seed, chance) for kind in ("naive", "ips"))
+    naive, product, ips = (mean_error(kind, seed, chance) for kind in ("naive", "product", "ips"))
     assert naive > 0.04
+    assert product > naive
     assert abs(ips) < 0.5 * naive
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ INPUTS = (
     ModelInput(name="tags", kind="ids", rows=9, length=2, dim=5),
 )
 TASKS = {"click": BinaryTask(kind="binary"), "like": BinaryTask(kind="binary")}
-GATES = {"epnet": {"features": ["tags"]}, "ppnet": {"features": ["user", "age"], "hidden": 3}}
+GATES: dict[str, Any] = {"epnet": {"features": ["tags"]}, "ppnet": {"features": ["user", "age"], "hidden": 3}}
 
 
 def perturbed(layer):
@@ -69,7 +71,7 @@ def test_epnet_gates_by_the_domain_and_only_sees_the_rest():
 
 
 def test_ppnet_starts_as_the_tower_of_its_name_and_gates_hidden_units():
-    options = {"activation": "tanh", "seed": 3, "name": "tower_like"}
+    options: dict[str, Any] = {"activation": "tanh", "seed": 3, "name": "tower_like"}
     tower, gated = Tower((5, 4), **options), PpNet((5, 4), [(0, 3)], **options)
     hidden = tf.constant(RNG.normal(size=(6, 7)).astype("float32"))
     embedded = tf.constant(EMBEDDED)
@@ -145,7 +147,7 @@ def test_gates_read_the_columns_of_their_features():
     assert model.get_layer("epnet").columns == ((7, 12),)
     assert model.get_layer("tower_click").columns == ((0, 4), (4, 7))
     with pytest.raises(ValueError, match=r"model.epnet.features must name inputs. Received \['tag'\]. Known: \['user'"):
-        build_model(SharedBottom(epnet={"features": ["tag"]}), TASKS, INPUTS)
+        build_model(SharedBottom(**{**GATES, "epnet": {"features": ["tag"]}}), TASKS, INPUTS)
 
 
 def test_independent_models_have_gates_of_their_own():

@@ -36,8 +36,8 @@ class EntireSpaceLoss(JointLoss):
     - ``dr``: as ``ips`` with R = ê + (ℓ − ê) / ô + (ℓ − ê)² / ô in the space and ê outside of it, where ê is the loss
       that `WithImputation` imputes.
 
-    The mean is over all rows whose joint label is known, as the paper divides by the number of impressions; the
-    authors' code divides by the number of clicks, which depends on the batch. Everything is computed from log
+    The mean is over all rows whose joint label is known, as the paper divides by the number of impressions; PaddleRec's
+    code divides by the number of clicks, which depends on the batch. Everything is computed from log
     probabilities, which Keras finds behind the sigmoids of `BinaryHead`: a probability of 1e-30 gives a finite loss and
     a gradient. The floor holds before anything is scaled, so no row counts more than 1 / floor times.
 
@@ -50,7 +50,7 @@ class EntireSpaceLoss(JointLoss):
         ancestors: binary tasks that must be 1 for the label to exist, the first step first.
         kind: ``product``, ``ips`` or ``dr``.
         risk_weight: λ of R, beside the weight that the task has in the model.
-        global_weight: λ of G for ``ips`` and ``dr``; the authors' code weighs R and G alike.
+        global_weight: λ of G for ``ips`` and ``dr``; PaddleRec's code weighs R and G alike.
         propensity_floor: smallest ô.
         self_normalised: divide R's weights 1 / ô by their mean over the batch's rows (SNIPS): less variance, some bias.
         **kwargs: of `keras.losses.Loss`.

@@ -17,7 +17,7 @@ class WithImputation(keras.layers.Layer):
 
     The result is the prediction itself, so that Keras still finds the logits behind it, and the imputed loss is no
     output of the model: what is exported does not compute it. It is a softplus of a linear function: a log loss is at
-    least 0 and has no upper bound, which the sigmoid of the authors' code imposes.
+    least 0 and has no upper bound, which the sigmoid of PaddleRec's ESCM² imposes.
 
     Args:
         seed: seed of the initial kernel, together with the layer's name.
