@@ -55,7 +55,7 @@ class Trained:
             self.traces += 1
             return take(data)
 
-        model.train_step = counted
+        model.train_step = counted  # type: ignore[method-assign]  # counts how often it is traced
         model.make_train_function()
         self._step = model.train_function
         self._batches = iter(tf.data.Dataset.from_tensors(feed_batch(tasks, ROWS)).repeat())

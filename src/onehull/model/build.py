@@ -121,6 +121,7 @@ def compile_model(
     *,
     section: Model | None = None,
     coverage: Mapping[str, float] | None = None,
+    shares: Mapping[str, float] | None = None,
     steps_per_execution: int = 1,
 ) -> None:
     """Compiles a model with the losses, the balancing and the optimizer of a spec.
@@ -134,6 +135,7 @@ def compile_model(
             Default: none does.
         coverage: share of labelled rows of each task in training, where it is known. A loss that sees other rows than
             the labelled ones follows its own share.
+        shares: share of positive labels of the binary tasks in training, for ``balance.reference: prior``.
         steps_per_execution: steps between two calls of callbacks.
     """
     losses = {name: space_loss(name, tasks, section) or loss(task) for name, task in tasks.items()}
@@ -142,7 +144,7 @@ def compile_model(
     model.compile(
         optimizer=optimizer(training),
         loss=losses,
-        loss_weights=task_weights(balance, list(tasks)),
+        loss_weights=task_weights(balance, list(tasks), shares),
         balancer=build_balancer(balance, list(tasks)),
         **balance.model_dump(include={"level", "sample"}),
         non_finite=training.non_finite,

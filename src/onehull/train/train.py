@@ -16,7 +16,7 @@ from onehull.errors import ArtifactError, DataError, Fault, SpecError, suggest
 from onehull.model import MultiTaskModel, ParameterCosts, build_model, compile_model, parameter_costs
 from onehull.records import RecordsManifest, read_manifest, read_records
 from onehull.spec import Spec
-from onehull.spec.balance import Balance
+from onehull.spec.balance import Balance, StaticBalance
 from onehull.spec.labels import LabelDistribution
 from onehull.spec.tasks import BinaryTask, RegressionTask, Task
 from onehull.train.history import MODEL
@@ -194,14 +194,26 @@ def _compiled_model(spec: Spec, tasks: Mapping[str, Task], manifest: RecordsMani
     priors = starting_points(tasks, manifest)
     model = build_model(spec.model, tasks, manifest.inputs, priors=priors, seed=spec.training.seed)
     coverage = {name: manifest.labels[name].coverage for name in tasks}
+    shares = {
+        n: p for n, p in priors.items() if isinstance(tasks[n], BinaryTask) and not isinstance(p, LabelDistribution)
+    }
     balance = _balance(spec, tasks)
-    compile_model(model, tasks, balance, spec.training, coverage=coverage, steps_per_execution=_STEPS_PER_CALL)
+    compile_model(
+        model,
+        tasks,
+        balance,
+        spec.training,
+        section=spec.model,
+        coverage=coverage,
+        shares=shares,
+        steps_per_execution=_STEPS_PER_CALL,
+    )
     return model
 
 
 def _balance(spec: Spec, tasks: Mapping[str, Task]) -> Balance:
     """The spec's balancing; a task alone has weight 1, whatever it weighs among others."""
-    return spec.balance.model_copy(update={"weights": {}}) if len(tasks) == 1 else spec.balance
+    return StaticBalance(normalizer=spec.balance.normalizer) if len(tasks) == 1 else spec.balance
 
 
 def _fingerprint(spec: Spec, tasks: Sequence[str], manifest: RecordsManifest) -> str:
