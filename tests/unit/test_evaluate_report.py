@@ -399,6 +399,31 @@ def test_a_model_with_gates_has_a_section_on_its_experts_with_a_drawing_for_each
     assert "<h2>Experts</h2>" not in without.read_text(encoding="utf-8")
 
 
+CONFLICTS = {
+    "tasks": ["click", "<like>", "watch"],
+    "by_epoch": [
+        [[1.0, -0.4, 0.2], [-0.4, 1.0, None], [0.2, None, 1.0]],
+        [[1.0, -0.2, 0.4], [-0.2, 1.0, None], [0.4, None, 1.0]],
+    ],
+}
+
+
+def test_a_training_that_compared_gradients_shows_which_tasks_are_in_conflict(tmp_path: Path) -> None:
+    report = _report(conflicts=CONFLICTS, history=(), baseline=None, costs=None)
+    assert report.conflicts is not None
+    assert [pair[:2] for pair in report.conflicts.pairs()] == [("click", "<like>"), ("click", "watch")]
+    assert [pair[2] for pair in report.conflicts.pairs()] == pytest.approx([-0.3, 0.3])
+    data, page = write_report(report, tmp_path)
+    assert Report.model_validate_json(data.read_bytes()) == report
+    text = page.read_text(encoding="utf-8")
+    assert _Page(text).open == []
+    section = re.search(r"<h2>Conflicts between tasks</h2>.*?</section>", text, flags=re.DOTALL)
+    assert section is not None
+    assert section[0].count("<svg ") == 2
+    assert "click and &lt;like&gt; (−0.30)." in section[0]
+    assert "<like>" not in section[0]
+
+
 def test_the_same_report_gives_the_same_bytes(tmp_path: Path) -> None:
     first = write_report(_report(), tmp_path / "first")
     second = write_report(_report(), tmp_path / "second")

@@ -15,7 +15,7 @@ from onehull.errors import DataError
 from onehull.evaluate.comparison import compare
 from onehull.evaluate.curves import calibration_bins, duration_bins, roc_points
 from onehull.evaluate.measures import TaskRows
-from onehull.evaluate.report import Constant, Costs, Experts, Report, TaskReport
+from onehull.evaluate.report import Conflicts, Constant, Costs, Experts, Report, TaskReport
 from onehull.metrics import rmse, task_metrics
 from onehull.spec.samples import USER, SplitName, feature_column, label_column
 from onehull.spec.tasks import Task
@@ -35,6 +35,7 @@ def evaluate(
     history: Sequence[Mapping[str, float]] = (),
     costs: Any = None,
     experts: Mapping[str, Any] | None = None,
+    conflicts: Mapping[str, Any] | None = None,
     simulated: str | None = None,
     duration_column: str | None = None,
     train_means: Mapping[str, float] | None = None,
@@ -55,6 +56,7 @@ def evaluate(
         history: one mapping of losses an epoch.
         costs: what `onehull.evaluate.report.Costs` holds, as a mapping or a dataclass.
         experts: what `onehull.evaluate.report.Experts` holds, for a model with gates.
+        conflicts: what `onehull.evaluate.report.Conflicts` holds, for a training that compared gradients.
         simulated: what the data say about being simulated.
         duration_column: feature whose value is a duration, to show regression tasks against it.
         train_means: mean label of regression tasks in training, for the constant predictor.
@@ -92,6 +94,7 @@ def evaluate(
         comparison=comparison,
         costs=_costs(costs),
         experts=None if experts is None else Experts.model_validate(experts),
+        conflicts=None if conflicts is None else Conflicts.model_validate(conflicts),
         history=tuple(_finite(epoch) for epoch in history),
     )
 

@@ -76,6 +76,8 @@ def render_page(report: Report) -> str:
         sections=[_section(report, name, task, drawer) for name, task in report.tasks.items()],
         saving=_saving(report),
         gate_plots=_gate_plots(report, drawer),
+        conflict_plots=_conflict_plots(report, drawer),
+        conflicts=[] if report.conflicts is None else [pair for pair in report.conflicts.pairs() if pair[2] < 0],
         gates=() if report.experts is None else gate_rows(report.experts),
         experts=() if report.experts is None else expert_rows(report.experts),
     )
@@ -177,6 +179,22 @@ def _gate_plots(report: Report, drawer: _Drawer) -> list[Plot]:
         label = f"Mean weight of each expert in each of {len(gates)} gates of level {level}"
         caption = "A row for each gate, a column for each expert. Empty: the gate does not read it."
         drawn.append(drawer(title, label, plots.gate_weights(gates), caption, height=1.2 + 0.3 * len(gates)))
+    return drawn
+
+
+def _conflict_plots(report: Report, drawer: _Drawer) -> list[Plot]:
+    """The matrix, and its pairs epoch by epoch."""
+    conflicts = report.conflicts
+    if conflicts is None:
+        return []
+    label = f"Mean cosines between the gradients of {len(conflicts.tasks)} tasks"
+    caption = "Mean over training. Orange: conflict. Blue: agreement."
+    height = 1.2 + 0.42 * len(conflicts.tasks)
+    drawn = [drawer("Cosines of the gradients", label, plots.cosines(conflicts), caption, height=height)]
+    if len(conflicts.by_epoch) > 1 and conflicts.pairs():
+        label = "Cosine of each pair of tasks by epoch"
+        caption = "The pairs with the strongest conflict. Dotted: neither conflict nor agreement."
+        drawn.append(drawer("Cosines by epoch", label, plots.cosines_by_epoch(conflicts), caption))
     return drawn
 
 

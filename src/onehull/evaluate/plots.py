@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from onehull.evaluate.numerals import minus, significant
-from onehull.evaluate.report import Bins, Comparison, Costs, Difference, GateUse, Roc
+from onehull.evaluate.report import Bins, Comparison, Conflicts, Costs, Difference, GateUse, Roc
 from onehull.evaluate.svg import FIRST, GRID, INK, MUTED, PAPER, SECOND, THIRD
 
 if TYPE_CHECKING:
@@ -227,6 +227,55 @@ def _by_readers(gates: Sequence[GateUse]) -> list[str]:
     """Names of the experts; what most gates read, the shared ones, stands first."""
     readers = Counter(name for gate in gates for name in gate.experts)
     return sorted(readers, key=lambda name: -readers[name])
+
+
+def cosines(conflicts: Conflicts) -> Paint:
+    """Mean cosine of each pair of tasks; the stronger the colour, the further from 0."""
+
+    def paint(axes: Axes) -> None:
+        from matplotlib.patches import Rectangle
+
+        tasks, matrix = conflicts.tasks, conflicts.mean()
+        for row, values in enumerate(matrix):
+            for column, cosine in enumerate(values):
+                if row == column or cosine is None:
+                    axes.add_patch(Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, facecolor=GRID, alpha=0.35))
+                    continue
+                strength = min(1.0, abs(cosine))
+                colour = SECOND if cosine < 0 else FIRST
+                axes.add_patch(Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, facecolor=colour, alpha=strength))
+                text = PAPER if strength > _DARK else INK
+                axes.text(column, row, minus(f"{cosine:.2f}"), ha="center", va="center", fontsize=8.5, color=text)
+        axes.set(xlim=(-0.5, len(tasks) - 0.5), ylim=(len(tasks) - 0.5, -0.5))
+        axes.set_xticks(range(len(tasks)), [_short(task) for task in tasks], rotation=45, ha="right")
+        axes.set_yticks(range(len(tasks)), [_short(task) for task in tasks])
+        axes.tick_params(axis="both", length=0, labelcolor=INK)
+        axes.grid(visible=False)
+        axes.spines[["left", "bottom"]].set_visible(False)
+
+    return paint
+
+
+def cosines_by_epoch(conflicts: Conflicts) -> Paint:
+    """Cosine of the pairs with the strongest conflict, epoch by epoch."""
+
+    def paint(axes: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        epochs = range(1, len(conflicts.by_epoch) + 1)
+        place = {task: index for index, task in enumerate(conflicts.tasks)}
+        axes.axhline(0, color=MUTED, linewidth=1, linestyle=(0, (1, 3)))
+        for (first, second, _), colour in zip(conflicts.pairs(), (SECOND, FIRST, THIRD), strict=False):
+            values = [matrix[place[first]][place[second]] for matrix in conflicts.by_epoch]
+            points = [math.nan if value is None else value for value in values]
+            axes.plot(
+                epochs, points, color=colour, marker="o", markersize=3, label=f"{_short(first)}, {_short(second)}"
+            )
+        axes.set(xlabel="Epoch", ylabel="Cosine")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="best")
+
+    return paint
 
 
 def loss_curves(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations
 from typing import Literal
 
 from onehull.spec.samples import SplitName
@@ -150,6 +152,34 @@ class Experts(Section):
     """Gates that take about everything from one expert, on almost every row."""
 
 
+Matrix = tuple[tuple[float | None, ...], ...]
+
+
+class Conflicts(Section):
+    """Cosines between the gradients of the tasks: below 0, two tasks pull the shared layers apart."""
+
+    tasks: tuple[str, ...]
+    by_epoch: tuple[Matrix, ...]
+    """Mean cosines of each epoch, ``(T, T)``; null where a pair had no labels in the same batch."""
+
+    def mean(self) -> Matrix:
+        """Mean over the epochs."""
+        size = range(len(self.tasks))
+        return tuple(tuple(_mean([matrix[i][j] for matrix in self.by_epoch]) for j in size) for i in size)
+
+    def pairs(self) -> list[tuple[str, str, float]]:
+        """Pairs of tasks with their mean cosine, the strongest conflict first."""
+        matrix = self.mean()
+        indexed = [(i, j, matrix[i][j]) for i, j in combinations(range(len(self.tasks)), 2)]
+        known = [(self.tasks[i], self.tasks[j], cosine) for i, j, cosine in indexed if cosine is not None]
+        return sorted(known, key=lambda pair: pair[2])
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
 class Report(Section):
     """What a model does on one part of the samples."""
 
@@ -165,6 +195,7 @@ class Report(Section):
     comparison: Comparison | None = None
     costs: Costs | None = None
     experts: Experts | None = None
+    conflicts: Conflicts | None = None
     """Only of models with gates."""
     history: tuple[dict[str, Value], ...] = ()
     """One entry an epoch: ``TASK_loss`` on training, ``val_TASK_loss`` on validation, and whatever else was logged."""

@@ -34,7 +34,7 @@ def evaluate_project(project: Project, out: Path, train_key: str) -> None:
 
     import onehull.model  # noqa: F401  registers the layers that the file names
     from onehull.model import parameter_costs
-    from onehull.train import load_history
+    from onehull.train import load_conflicts, load_history
 
     model = keras.models.load_model(project.training / "model.keras", compile=False)
     baseline = _single_task_predictions(project, train_key) if project.baseline == "single" else None
@@ -48,6 +48,7 @@ def evaluate_project(project: Project, out: Path, train_key: str) -> None:
         history=load_history(project.training),
         costs=asdict(parameter_costs(model)),
         experts=_expert_usage(project, model),
+        conflicts=load_conflicts(project.training),
         simulated=simulated(project),
         duration_column=_duration_feature(project),
         train_means=_train_means(project),

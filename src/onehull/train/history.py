@@ -7,6 +7,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from onehull.errors import ArtifactError
 from onehull.model import MultiTaskModel
@@ -52,12 +53,33 @@ def load_history(directory: Path) -> list[dict[str, float]]:
     Raises:
         ArtifactError: there is no history.
     """
-    path = directory / HISTORY
-    try:
-        history: dict[str, list[float | None]] = json.loads(path.read_text(encoding="utf-8"))["history"]
-    except (OSError, ValueError, KeyError) as error:
-        message = f"{path} holds no history of a training: {error}. Make it with: onehull train"
-        raise ArtifactError(message) from error
+    history: dict[str, list[float | None]] = _read(directory)["history"]
     epochs = range(max(map(len, history.values()), default=0))
     measures = [[(name, values[epoch]) for name, values in history.items()] for epoch in epochs]
     return [{name: value for name, value in epoch if value is not None} for epoch in measures]
+
+
+def load_conflicts(directory: Path) -> dict[str, Any] | None:
+    """The conflict matrices of a training: its tasks, and the mean cosines of each epoch.
+
+    Returns:
+        None where no balancer compared gradients.
+
+    Raises:
+        ArtifactError: there is no history.
+    """
+    progress = _read(directory)
+    if not progress.get("conflicts"):
+        return None
+    return {"tasks": progress["conflict_tasks"], "by_epoch": progress["conflicts"]}
+
+
+def _read(directory: Path) -> dict[str, Any]:
+    path = directory / HISTORY
+    try:
+        progress: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        progress["history"].items()
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        message = f"{path} holds no history of a training: {error}. Make it with: onehull train"
+        raise ArtifactError(message) from error
+    return progress
