@@ -41,6 +41,11 @@ class DenseHead(keras.layers.Layer):
             name="dense",
         )
 
+    @property
+    def reads_duration(self) -> bool:
+        """Whether the inputs are the representation and the encoded duration of what is watched."""
+        return False
+
     def build(self, input_shape: Any) -> None:
         """Makes the variables."""
         self._dense.build(input_shape)

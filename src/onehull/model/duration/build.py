@@ -13,6 +13,7 @@ from onehull.model.duration.d2q import D2qLoss, d2q_head
 from onehull.model.duration.log1p import SmearedLoss, log1p_head
 from onehull.model.duration.quantile import PinballLoss, quantile_head
 from onehull.model.duration.wlr import WlrLoss, wlr_head
+from onehull.model.heads import DenseHead
 from onehull.spec.heads import Head
 from onehull.spec.labels import LabelDistribution
 
@@ -25,7 +26,7 @@ class Kind(NamedTuple):
         loss: takes the fields of the section that it has arguments for.
     """
 
-    head: Callable[..., keras.layers.Layer]
+    head: Callable[..., DenseHead]
     loss: Callable[..., keras.losses.Loss]
 
 
@@ -70,8 +71,9 @@ def duration_head(
         raise ValueError(f"labels of task {name!r} {rule}. The smallest is {labels.quantiles[0]:g}. {remedy}")
     make = HEADS[section.kind].head
     head = make(labels, name=name, seed=seed, **_taken(make, section))
-    duration = symbolic[labels.groups.feature] if labels.groups is not None else None
-    return head([hidden, duration] if duration is not None and getattr(head, "reads_duration", False) else hidden)
+    if labels.groups is None or not head.reads_duration:
+        return head(hidden)
+    return head([hidden, symbolic[labels.groups.feature]])
 
 
 def duration_loss(section: Head) -> keras.losses.Loss:

@@ -58,7 +58,7 @@ class D2qHead(DenseHead):
 
     @property
     def reads_duration(self) -> bool:
-        """Whether the inputs are the representation and the encoded duration."""
+        """Whether labels are grouped by duration."""
         return self.centers is not None
 
     def build(self, input_shape: Any) -> None:
@@ -77,13 +77,11 @@ class D2qHead(DenseHead):
         tables_GQ = np.asarray(self.quantiles, np.float32)
         if self.centers is None or len(self.centers) == 1:
             return ops.zeros_like(level_B1) + tables_GQ
-        duration_B1 = ops.cast(
-            ops.reshape(duration, (-1, duration.shape[-1] if len(duration.shape) > 1 else 1)), "float32"
-        )[:, :1]
+        # What stands behind an encoded number is the flag of a missing one.
+        duration_B1 = ops.cast(duration[:, None] if len(duration.shape) == 1 else duration[:, :1], "float32")
         centers_G = np.asarray(self.centers, np.float32)
-        passed_B1 = ops.sum(
-            ops.clip((duration_B1 - centers_G[:-1]) / np.diff(centers_G), 0.0, 1.0), axis=-1, keepdims=True
-        )
+        between_BG = ops.clip((duration_B1 - centers_G[:-1]) / np.diff(centers_G), 0.0, 1.0)
+        passed_B1 = ops.sum(between_BG, axis=-1, keepdims=True)
         return ops.matmul(_hats(passed_B1, len(centers_G)), ops.convert_to_tensor(tables_GQ))
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
