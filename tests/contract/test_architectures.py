@@ -40,7 +40,7 @@ def section(kind, **changes):
     fields = ADAPTER.validate_python({"kind": kind}).model_dump()
     small = {name: value for name, value in SMALL.items() if name in fields}
     if "levels" in fields:
-        small["levels"] = tuple((8,) * len(level) for level in fields["levels"])
+        small["levels"] = ((8,),) * len(fields["levels"])
     return ADAPTER.validate_python({"kind": kind, **small, **changes})
 
 
