@@ -175,6 +175,38 @@ def test_a_method_by_groups_is_refused_at_other_levels():
         compiled(Watched(patterns=("table",)), "sampled")
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Above(keras.layers.Layer):
+    """A penalty behind the heads that reaches down to the shared layers."""
+
+    def call(self, inputs):
+        self.add_loss(keras.ops.mean(keras.ops.relu(inputs[1] - inputs[0])))
+        return inputs[1]
+
+
+@pytest.mark.parametrize("level", ["representation", "sampled", "parameters"])
+def test_a_penalty_behind_the_heads_reaches_the_shared_layers(level):
+    x, y = data()
+
+    def build_with_penalty():
+        model = build()
+        return MultiTaskModel(
+            inputs=model.input,
+            outputs={**model.output, "b": Above(name="above")([model.output["a"], model.output["b"]])},
+        )
+
+    steps = []
+    for balancer in (None, Watched(weights=(1.0, 1.0, 1.0))):
+        model = build_with_penalty()
+        chosen = level if balancer is not None else None
+        model.compile(
+            keras.optimizers.SGD(1.0), "binary_crossentropy", balancer=balancer, level=chosen, run_eagerly=True
+        )
+        steps.append(moved(model, x, y))
+    for path, step in steps[0].items():
+        np.testing.assert_allclose(steps[1][path], step, atol=1e-6, err_msg=path)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -87,7 +87,9 @@ class Forward:
         with tf.GradientTape(persistent=True) as head_tape:
             shared = [tensor for tensor, differs in zip(frontier, cut.sharing.differentiable, strict=True) if differs]
             head_tape.watch(shared)
-            outputs = heads(frontier, training=True)
+            # A prediction that another task reads carries the logits that it was made of, and its loss would be taken
+            # from them, past the tape. A copy of the numbers carries nothing.
+            outputs = heads([tf.identity(tensor) for tensor in frontier], training=True)
             losses_T, active_T = compute_losses(outputs)
             scaled_losses = [loss * scale for loss in tf.unstack(losses_T)]
             in_trunk = {id(layer) for layer in trunk.layers}
@@ -119,8 +121,9 @@ class Forward:
     def through_trunk(self, weights_T: tf.Tensor) -> list[Gradient]:
         """Gradients of all variables from one backward pass with the weighted gradient at the representation."""
         combined = [part.combined(weights_T) for part in self.at_representation]
-        targets, seeds = [*self._shared, self._trunk_penalty], [*self._seeds(combined), self.scale]
-        at_trunk = self._trunk_tape.gradient(targets, self.cut.variables, output_gradients=seeds)
+        at_trunk = self._trunk_backward(
+            [add_gradients(parts) for parts in zip(combined, self._penalty[0], strict=True)]
+        )
         return [add_gradients([t, h]) for t, h in zip(at_trunk, self._at_heads(weights_T), strict=True)]
 
     def with_shared(self, shared: Sequence[Gradient], weights_T: tf.Tensor) -> list[Gradient]:
@@ -131,13 +134,19 @@ class Forward:
             weights_T: weights of the tasks.
         """
         known = {id(v): gradient for v, gradient in zip(self.cut.shared_variables, shared, strict=True)}
-        penalty = self._trunk_tape.gradient(self._trunk_penalty, self.cut.variables, output_gradients=self.scale)
+        penalty = self._trunk_backward(self._penalty[0])
         return [
             add_gradients([known.get(id(variable)), of_penalty, at_head])
             for variable, of_penalty, at_head in zip(
                 self.cut.variables, penalty, self._at_heads(weights_T), strict=True
             )
         ]
+
+    def _trunk_backward(self, at_shared: Sequence[tf.Tensor | None]) -> list[Gradient]:
+        """Gradients at all variables, from those at the representation and from the trunk's own penalty."""
+        reached = [(h, tf.cast(z, h.dtype)) for h, z in zip(self._shared, at_shared, strict=True) if z is not None]
+        targets, seeds = [*(h for h, _ in reached), self._trunk_penalty], [*(z for _, z in reached), self.scale]
+        return list(self._trunk_tape.gradient(targets, self.cut.variables, output_gradients=seeds))
 
     @cached_property
     def _head_backward(self) -> tuple[list[list[tf.Tensor]], list[list[Gradient]]]:
@@ -156,8 +165,15 @@ class Forward:
             by_task = [
                 [scaled(g, w) for g in gradients] for gradients, w in zip(by_task, tf.unstack(weights_T), strict=True)
             ]
-        penalty = self._head_tape.gradient(self._scaled_head_penalty, self.cut.variables)
-        return [add_gradients(parts) for parts in zip(*by_task, penalty, strict=True)]
+        return [add_gradients(parts) for parts in zip(*by_task, self._penalty[1], strict=True)]
+
+    @cached_property
+    def _penalty(self) -> tuple[list[tf.Tensor | None], list[Gradient]]:
+        """Gradients of the heads' penalty at the representation, which a calibrator reaches, and at all variables."""
+        shared = self._shared
+        found = self._head_tape.gradient(self._scaled_head_penalty, [*shared, *self.cut.variables])
+        at_shared = [None if z is None else _dense(z, h) for z, h in zip(found, shared, strict=False)]
+        return at_shared, found[len(shared) :]
 
     def _seeds(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         return [tf.cast(z, h.dtype) for z, h in zip(gradients, self._shared, strict=True)]
