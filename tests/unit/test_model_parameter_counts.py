@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
@@ -90,7 +91,8 @@ def test_home_has_two_groups_and_gates_on_features_and_own_experts():
 @pytest.mark.parametrize("kind", ["shared_bottom", "mmoe", "cgc", "ple", "adatt", "cross_stitch", "stem", "home"])
 def test_the_page_of_an_architecture_says_what_it_costs(kind):
     levels = TWO_LEVELS if kind in ("ple", "adatt", "home") else ONE_LEVEL
-    fields = {"bottom": (128, 64)} if kind in ("shared_bottom", "cross_stitch") else {"levels": levels}
+    stack = (128, 64) if kind in ("shared_bottom", "cross_stitch") else levels
+    fields: dict[str, Any] = {"bottom" if stack == (128, 64) else "levels": stack}
     if kind == "home":
         fields["groups"] = {"view": ("click",), "act": ("like", "share")}
     page = (PAGES / f"{kind}.md").read_text(encoding="utf-8")
