@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import keras
@@ -312,11 +313,12 @@ def test_exported_forms_agree(tmp_path):
 @pytest.mark.parametrize("kind", ["log1p", "wlr"])
 def test_the_sum_of_predictions_is_that_of_log_normal_durations(kind):
     x, y = rows(6000)
-    model = built(kind, labels_of(x, y["watch"]), learning_rate=0.005)
-    model.fit(x, y, batch_size=250, epochs=12, verbose=0)
+    keras.utils.set_random_seed(0)  # of the order of the rows
+    model = built(kind, labels_of(x, y["watch"]), learning_rate=0.003)
+    model.fit(x, y, batch_size=500, epochs=15, verbose=0)
     known = ~np.isnan(y["watch"])
     predicted = model.predict(x, verbose=0)["watch"].ravel()[known]
-    assert predicted.sum() / y["watch"][known].sum() == pytest.approx(1, abs=0.12)
+    assert predicted.sum() / y["watch"][known].sum() == pytest.approx(1, abs=0.07)
 
 
 def test_a_missing_label_changes_nothing():
@@ -368,3 +370,10 @@ def test_quantile_heads_of_few_levels_start_at_the_mean():
     labels = LabelDistribution(mean=5.0, mean_log1p=1.0, quantiles=(0.0, 1.0, 2.0, 4.0, 40.0))
     head = quantile_head(labels, name="watch", seed=0, levels=2)
     assert float(head(np.zeros((1, 2), "float32"))[0, 0]) == pytest.approx(5.0)
+
+
+def test_figures_of_the_page_are_those_of_the_result_file():
+    from benchmarks.durations import PAGE, ROOT, markdown
+
+    results = json.loads((ROOT / "benchmarks" / "results" / "durations.json").read_text())
+    assert markdown(results) in PAGE.read_text(), "run: python -m benchmarks.durations --profile full --save … --docs"
