@@ -33,6 +33,7 @@ class Case:
     tasks: int
     method: str
     level: str | None
+    tables: bool = False
 
 
 class Trained:
@@ -42,12 +43,15 @@ class Trained:
         tasks: number of tasks.
         method: name of a balancer, or None for the plain step.
         level: where gradients are compared; None for the default.
+        tables: whether embedding tables take part in the comparison.
     """
 
-    def __init__(self, tasks: int, method: str | None, level: str | None = None) -> None:
+    def __init__(self, tasks: int, method: str | None, level: str | None = None, *, tables: bool = False) -> None:
         model = feed_model(tasks, ROWS)
         loss = dict.fromkeys(model.task_names, "binary_crossentropy")
-        model.compile(keras.optimizers.Adam(), loss=loss, balancer=method, level=level, jit_compile=False)
+        model.compile(
+            keras.optimizers.Adam(), loss=loss, balancer=method, level=level, tables=tables, jit_compile=False
+        )
         self.traces = 0
         take: Callable[[Any], dict[str, Any]] = model.train_step
 
@@ -76,6 +80,7 @@ def cases() -> list[Case]:
         *(Case("representation_k8", 8, kind, None) for kind in movable),
         *(Case("sampled_k3", 3, kind, "sampled") for kind in movable),
         *(Case("exact_k3", 3, kind, "parameters") for kind in on_gradients),
+        *(Case("exact_with_tables_k3", 3, kind, "parameters", tables=True) for kind in ("pcgrad", "metabalance")),
     ]
 
 
@@ -95,7 +100,7 @@ def is_grouped(kind: str) -> bool:
 
 def ratios(case: Case, plain: Trained, pairs: int) -> tuple[list[float], int]:
     """Ratio of each pair of steps, and how often the method's step was traced."""
-    balanced = Trained(case.tasks, case.method, case.level)
+    balanced = Trained(case.tasks, case.method, case.level, tables=case.tables)
     for _ in range(3):  # tracing, compiling, and the first touch of the slots
         balanced.seconds()
         plain.seconds()

@@ -106,19 +106,20 @@ def shared(path):
     return "table" in path or "bottom" in path
 
 
-def gram_of(gradients, chosen=shared):
+def gram_of(gradients, chosen):
     flat = [np.concatenate([g.ravel() for path, g in task.items() if chosen(path)]) for task in gradients]
     return np.stack(flat) @ np.stack(flat).T
 
 
+@pytest.mark.parametrize("tables", [False, True])
 @pytest.mark.parametrize("policy", ["own", "weighted"])
 @pytest.mark.parametrize(
     ("level", "sample"), [("representation", 0.125), ("parameters", 0.125), ("sampled", 0.25), ("sampled", 1.0)]
 )
-def test_every_level_gives_the_weighted_update(level, sample, policy):
+def test_every_level_gives_the_weighted_update(level, sample, policy, tables):
     x, y = data()
     by_task, penalty = reference(x, y)
-    found = moved(compiled(Watched(policy=policy), level, sample=sample), x, y)
+    found = moved(compiled(Watched(policy=policy), level, sample=sample, tables=tables), x, y)
     for path, step in found.items():
         weights = WEIGHTS if shared(path) or policy == "weighted" else (1, 1, 1)
         expected = sum(w * task[path] for w, task in zip(weights, by_task, strict=True)) + penalty[path]
@@ -128,12 +129,26 @@ def test_every_level_gives_the_weighted_update(level, sample, policy):
 @pytest.mark.parametrize(
     ("level", "sample", "rows"), [("parameters", 0.1, ROWS), ("sampled", 0.25, 6), ("sampled", 1.0, ROWS)]
 )
-def test_the_gram_matrix_is_that_of_the_shared_parameters(level, sample, rows):
+@pytest.mark.parametrize("tables", [False, True])
+def test_the_gram_matrix_is_that_of_the_shared_parameters(level, sample, rows, tables):
     x, y = data()
     balancer = Watched()
-    moved(compiled(balancer, level, sample=sample), x, y)
+    moved(compiled(balancer, level, sample=sample, tables=tables), x, y)
     # Users repeat within the batch, so that rows of the table have several gradients that belong together.
-    np.testing.assert_allclose(balancer.seen[0].gram_TT, gram_of(reference(x, y, rows)[0]), rtol=1e-4, atol=1e-8)
+    expected = gram_of(reference(x, y, rows)[0], lambda path: "bottom" in path or (tables and "table" in path))
+    np.testing.assert_allclose(balancer.seen[0].gram_TT, expected, rtol=1e-4, atol=1e-8)
+
+
+def test_where_only_tables_are_shared_they_are_compared():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((), dtype="int32")
+    rows = keras.layers.Embedding(6, 3, name="table")(inputs)
+    outputs = {task: keras.layers.Dense(1, "sigmoid", name=task)(rows) for task in ("a", "b", "c")}
+    model, balancer = MultiTaskModel(inputs=inputs, outputs=outputs), Watched()
+    model.compile("sgd", "binary_crossentropy", balancer=balancer, level="parameters", run_eagerly=True)
+    x, y = data()
+    model.train_on_batch(x["user"], y)
+    assert np.diag(balancer.seen[0].gram_TT).min() > 0
 
 
 def test_at_the_representation_conflicts_of_rows_do_not_cancel():
@@ -157,7 +172,7 @@ def test_at_the_representation_conflicts_of_rows_do_not_cancel():
 def test_groups_of_variables_are_weighed_apart():
     x, y = data()
     balancer = Watched(weights=((1.0, 2.0, 3.0), (0.5, 0.5, 0.5)), patterns=("table",))
-    found = moved(compiled(balancer, None), x, y)
+    found = moved(compiled(balancer, None, tables=True), x, y)
     by_task, penalty = reference(x, y)
     np.testing.assert_allclose(
         balancer.seen[0].gram_GTT,
@@ -168,6 +183,16 @@ def test_groups_of_variables_are_weighed_apart():
         weights = (1, 2, 3) if "table" in path else (0.5, 0.5, 0.5) if "bottom" in path else (1, 1, 1)
         expected = sum(w * task[path] for w, task in zip(weights, by_task, strict=True)) + penalty[path]
         np.testing.assert_allclose(step, expected, atol=1e-6, err_msg=path)
+
+
+def test_tables_that_are_not_compared_receive_the_mean_weight_of_the_groups():
+    x, y = data()
+    balancer = Watched(weights=((1.0, 2.0, 3.0), (0.5, 0.0, 1.0)), patterns=("kernel",))
+    found = moved(compiled(balancer, None), x, y)
+    by_task, penalty = reference(x, y)
+    path = next(path for path in found if "table" in path)
+    expected = sum(w * task[path] for w, task in zip((0.75, 1, 2), by_task, strict=True)) + penalty[path]
+    np.testing.assert_allclose(found[path], expected, atol=1e-6)
 
 
 def test_a_method_by_groups_is_refused_at_other_levels():

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from onehull.balance import Balancer, State, Stats
 from onehull.model.conflicts import Conflicts
+from onehull.model.task_weights import TaskWeights
 
 _PREFIX = "balancer_"
 
@@ -34,8 +35,7 @@ class Balancing:
             f"{_PREFIX}{name}": tf.Variable(value, trainable=False, name=f"{_PREFIX}{name}")
             for name, value in state.items()
         }
-        self.trackers = [keras.metrics.Mean(name=f"{task}_weight") for task in tasks]
-        """Mean weight of each task since the last reset, over the batches that had its labels."""
+        self.weights = TaskWeights(tasks)
         self.conflicts = Conflicts(tasks) if balancer.needs == "gram" else None
         self._weighed: Stats | None = None
         # A solver is hundreds of operations on a few numbers: one compiled kernel instead of as many small ones.
@@ -45,7 +45,7 @@ class Balancing:
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """What is reset at the start of an epoch."""
-        return [*self.trackers, *([self.conflicts] if self.conflicts is not None else [])]
+        return [self.weights, *([self.conflicts] if self.conflicts is not None else [])]
 
     def weigh(self, stats: Stats) -> tf.Tensor:
         """Weights ``(T,)`` or ``(G, T)`` of this step; moves the state on.
@@ -55,9 +55,8 @@ class Balancing:
         """
         weights, finite = self._moved(self._update, self.balancer.update, (stats,), stats)
         weights = tf.stop_gradient(tf.where(finite, weights, tf.ones_like(weights)))
-        weights_T = tf.reduce_mean(tf.reshape(weights, [-1, len(self.trackers)]), axis=0)
-        for index, tracker in enumerate(self.trackers):
-            tracker.update_state(weights_T[index], sample_weight=tf.cast(stats.active_T[index], tf.float32))
+        weights_T = tf.reduce_mean(tf.reshape(weights, [-1, stats.losses_T.shape[0]]), axis=0)
+        self.weights.update_state(weights_T, stats.active_T)
         if self.conflicts is not None:
             self.conflicts.update_state(stats)
         self._weighed = stats if self.balancer.reevaluates else None

@@ -12,6 +12,7 @@ from onehull.model.embeddings import FeatureEmbeddings
 from onehull.model.epnet import EpNet
 from onehull.model.names import LayerNames
 from onehull.model.ppnet import PpNet
+from onehull.model.seeds import layer_seed
 from onehull.model.tower import Tower
 from onehull.spec.inputs import ModelInput
 
@@ -100,17 +101,18 @@ class Bricks:
         """Names of the tasks."""
         return tuple(self.towers)
 
-    def embed(self, name: str = "embeddings") -> Any:
+    def embed(self, name: str = "embeddings", *, seed: int | None = None) -> Any:
         """All inputs as one vector ``(B, width)``, gated where the spec asks; each call makes tables of its own.
 
         Args:
             name: of the layer: ``embeddings``, or ``embeddings_TASK`` for what one task reads alone.
+            seed: of the initial rows. Default: that of the model, with which tables of one feature start alike.
         """
         layer = FeatureEmbeddings(
             self.inputs,
             self.embedding_dim,
             self.embedding_l2,
-            self.seed,
+            self.seed if seed is None else seed,
             stddev=self.embedding_stddev,
             name=self.names.free(name),
         )
@@ -128,7 +130,8 @@ class Bricks:
         shared = self.embed()
         if not task_embeddings:
             return Streams(shared, dict.fromkeys(self.tasks, shared))
-        return Streams(shared, {task: self.embed(f"embeddings_{task}") for task in self.tasks})
+        own = {task: f"embeddings_{task}" for task in self.tasks}
+        return Streams(shared, {task: self.embed(name, seed=layer_seed(self.seed, name)) for task, name in own.items()})
 
     def dense(self, name: str, width: int, inputs: Any) -> Any:
         """One dense block below the towers; ``(B, …)`` → ``(B, width)``."""

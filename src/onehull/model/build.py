@@ -146,7 +146,7 @@ def compile_model(
         loss=losses,
         loss_weights=task_weights(balance, list(tasks), shares),
         balancer=build_balancer(balance, list(tasks)),
-        **balance.model_dump(include={"level", "sample"}),
+        **balance.model_dump(include={"level", "sample", "tables"}),
         non_finite=training.non_finite,
         normalizer=balance.normalizer,
         coverage=coverage,

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from onehull.balance.types import Heads
 from onehull.model.gradients import DenseGradients, Gradient, TaskGradients, add_gradients, scaled, task_gradients
+from onehull.model.objective import TaskLosses
 from onehull.model.sharing import Sharing
 
-ComputeLosses = Callable[[Any], tuple[tf.Tensor, tf.Tensor]]
-"""Outputs of the model → task losses ``(T,)`` and active tasks ``(T,)``."""
+ComputeLosses = Callable[[Any], TaskLosses]
+"""Outputs of the model → losses of the tasks."""
 
 
 class Cut(NamedTuple):
@@ -30,17 +32,32 @@ class Cut(NamedTuple):
     Attributes:
         sharing: the model cut at its shared representation.
         variables: trainable variables of the whole model.
+        compared: the shared variables at which gradients are compared by the levels that look at parameters.
         heads: what task-specific layers receive.
     """
 
     sharing: Sharing
     variables: Sequence[Any]
+    compared: Sequence[Any]
     heads: Heads
 
     @property
-    def shared_variables(self) -> list[Any]:
-        """Trainable variables below the cut."""
-        return list(self.sharing.trunk.trainable_variables)
+    def beside(self) -> list[Any]:
+        """Shared variables that are weighed and not compared."""
+        compared = {id(variable) for variable in self.compared}
+        return [v for v in self.sharing.trunk.trainable_variables if id(v) not in compared]
+
+
+def shared_variables(sharing: Sharing, *, tables: bool) -> list[Any]:
+    """Trainable variables below the cut.
+
+    Args:
+        sharing: the model cut in two.
+        tables: with the embedding tables, or without.
+    """
+    layers = sharing.trunk._flatten_layers(include_self=False)
+    embeddings = {id(v) for la in layers if isinstance(la, keras.layers.Embedding) for v in la.variables}
+    return [v for v in sharing.trunk.trainable_variables if tables or id(v) not in embeddings]
 
 
 @dataclass(frozen=True)
@@ -90,13 +107,13 @@ class Forward:
             # A prediction that another task reads carries the logits that it was made of, and its loss would be taken
             # from them, past the tape. A copy of the numbers carries nothing.
             outputs = heads([tf.identity(tensor) for tensor in frontier], training=True)
-            losses_T, active_T = compute_losses(outputs)
-            scaled_losses = [loss * scale for loss in tf.unstack(losses_T)]
+            losses = compute_losses(outputs)
+            scaled_losses = [loss * scale for loss in losses.by_task]
             in_trunk = {id(layer) for layer in trunk.layers}
             head_penalty = tf.add_n([tf.zeros(()), *_scalars([la for la in heads.layers if id(la) not in in_trunk])])
             scaled_penalty = head_penalty * scale
         return cls(
-            cut, scale, outputs, losses_T, active_T, trunk_penalty + head_penalty,
+            cut, scale, outputs, losses.stacked(), losses.active_T, trunk_penalty + head_penalty,
             trunk_tape, head_tape, shared, scaled_losses, scaled_penalty, trunk_penalty,
         )  # fmt: skip
 
@@ -105,9 +122,9 @@ class Forward:
         """Each task's gradient at every tensor of the shared representation."""
         return [DenseGradients(tf.stack(of_tensor)) for of_tensor in zip(*self._head_backward[0], strict=True)]
 
-    def at_shared_variables(self) -> list[TaskGradients]:
-        """Each task's gradient at every shared variable: T backward passes through the trunk."""
-        variables = self.cut.shared_variables
+    def at_compared_variables(self) -> list[TaskGradients]:
+        """Each task's gradient at every compared variable: T backward passes through the trunk."""
+        variables = self.cut.compared
         rows = [
             self._trunk_tape.gradient(
                 self._shared,
@@ -126,14 +143,19 @@ class Forward:
         )
         return [add_gradients([t, h]) for t, h in zip(at_trunk, self._at_heads(weights_T), strict=True)]
 
-    def with_shared(self, shared: Sequence[Gradient], weights_T: tf.Tensor) -> list[Gradient]:
-        """Gradients of all variables, those of the shared ones being known.
+    def with_compared(self, compared: Sequence[Gradient], weights_T: tf.Tensor) -> list[Gradient]:
+        """Gradients of all variables, those of the compared ones being known.
 
         Args:
-            shared: gradient of the task losses at each shared variable.
-            weights_T: weights of the tasks.
+            compared: gradient of the task losses at each compared variable.
+            weights_T: weights of the tasks, for the other variables.
         """
-        known = {id(v): gradient for v, gradient in zip(self.cut.shared_variables, shared, strict=True)}
+        known = {id(v): gradient for v, gradient in zip(self.cut.compared, compared, strict=True)}
+        beside = self.cut.beside
+        if beside:
+            combined = self._seeds([part.combined(weights_T) for part in self.at_representation])
+            found = self._trunk_tape.gradient(self._shared, beside, output_gradients=combined)
+            known |= {id(v): gradient for v, gradient in zip(beside, found, strict=True)}
         penalty = self._trunk_backward(self._penalty[0])
         return [
             add_gradients([known.get(id(variable)), of_penalty, at_head])

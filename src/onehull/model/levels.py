@@ -10,6 +10,10 @@ sampled           at the shared parameters, on the first rows of the batch (batc
 parameters        at the shared parameters, on the whole batch: T backward passes through the trunk.
 ================  =================================================================================================
 
+The shared parameters are those of the shared layers. Embedding tables are weighed as these are and take no part in the
+comparison, unless asked for: T gradients of every table cost more than all else, and an optimizer that adapts to each
+row changes their lengths anyway.
+
 Adding a level: one function and one entry in `LEVELS`.
 
 Shapes: ``T`` tasks, ``G`` groups of variables.
@@ -37,7 +41,7 @@ class Step:
         part: runs the first rows of the batch, and leaves no trace of it in metrics and moving statistics.
         weigh: statistics → weights ``(T,)``, or ``(G, T)``.
         number: steps before this one.
-        groups: number of each shared variable's group; None where a method weighs all variables alike.
+        groups: number of each compared variable's group; None where a method weighs all variables alike.
     """
 
     forward: Callable[[], Forward]
@@ -65,7 +69,7 @@ def sampled(step: Step) -> tuple[Forward, list[Gradient]]:
     A task whose labels are all outside the part is left out of the solution at this step.
     """
     part = step.part()
-    gram_TT = gram(part.at_shared_variables(), part.active_T)
+    gram_TT = gram(part.at_compared_variables(), part.active_T)
     forward = step.forward()
     active_T = forward.active_T & part.active_T
     weights_T = step.weigh(_stats(forward, active_T, gram_TT, step))
@@ -75,17 +79,17 @@ def sampled(step: Step) -> tuple[Forward, list[Gradient]]:
 def parameters(step: Step) -> tuple[Forward, list[Gradient]]:
     """Compares the gradients at the shared parameters, exactly."""
     forward = step.forward()
-    by_variable = forward.at_shared_variables()
+    by_variable = forward.at_compared_variables()
     groups = step.groups
     if groups is None:
         gram_TT = gram(by_variable, forward.active_T)
         weights_T = step.weigh(_stats(forward, forward.active_T, gram_TT, step))
-        return forward, forward.with_shared([part.combined(weights_T) for part in by_variable], weights_T)
+        return forward, forward.with_compared([part.combined(weights_T) for part in by_variable], weights_T)
     gram_GTT = gram_by_group(by_variable, groups, forward.active_T)
     stats = _stats(forward, forward.active_T, tf.reduce_sum(gram_GTT, axis=0), step)
     weights_GT = step.weigh(stats._replace(gram_GTT=gram_GTT / _squared(forward.scale)))
-    shared = [part.combined(weights_GT[group]) for part, group in zip(by_variable, groups, strict=True)]
-    return forward, forward.with_shared(shared, tf.reduce_mean(weights_GT, axis=0))
+    compared = [part.combined(weights_GT[group]) for part, group in zip(by_variable, groups, strict=True)]
+    return forward, forward.with_compared(compared, tf.reduce_mean(weights_GT, axis=0))
 
 
 LEVELS: dict[str, Level] = {"parameters": parameters, "representation": representation, "sampled": sampled}

@@ -23,7 +23,7 @@ from onehull.model.conflicts import Conflicts
 from onehull.model.costs import costs_lines, output_tensors, parameter_costs
 from onehull.model.coverage import coverage_config
 from onehull.model.normalizer import check_normalizer
-from onehull.model.objective import Objective, by_task
+from onehull.model.objective import Objective, TaskLosses, by_task
 from onehull.model.task_metrics import TaskMetrics
 from onehull.model.training_step import NonFinite, TrainingStep, check_non_finite, plan_balancing
 
@@ -81,6 +81,7 @@ class MultiTaskModel(keras.Model):
         balancer: Any = None,
         level: str | None = None,
         sample: float = 0.125,
+        tables: bool = False,
         non_finite: NonFinite = "stop",
         missing: float | Mapping[str, float] | None = None,
         normalizer: str = "coverage",
@@ -93,6 +94,7 @@ class MultiTaskModel(keras.Model):
             level: where a balancer compares the gradients of the tasks, see `onehull.model.levels`. Default:
                 ``representation``, or ``parameters`` for a method that weighs groups of variables apart.
             sample: part of the batch that the level ``sampled`` looks at.
+            tables: whether embedding tables take part in a comparison at the parameters.
             non_finite: what happens to a batch whose loss or gradient is not finite: ``stop`` takes it in, so that the
                 loss is reported (`onehull.train.FiniteLoss` then stops); ``skip`` leaves it out of weights and means.
             missing: value that stands for a missing label, for all tasks or by task. NaN always does.
@@ -122,13 +124,14 @@ class MultiTaskModel(keras.Model):
         )
         self._task_metrics = task_metrics(metrics, weighted_metrics, names, sentinels)
         outputs = output_tensors(self)
-        plan = plan_balancing(method, self, {task: outputs[task] for task in losses}, level, sample)
+        plan = plan_balancing(method, self, {task: outputs[task] for task in losses}, level, sample, tables)
         self._balancing = plan.balancing
         self._training_step = TrainingStep(self, self._task_losses, plan, non_finite)
         self._user_compile = {
             "loss": loss, "loss_weights": loss_weights, "metrics": metrics, "weighted_metrics": weighted_metrics,
-            "balancer": balancer_config(method), "level": level, "sample": sample, "non_finite": non_finite,
-            "missing": missing, "normalizer": normalizer, "coverage": coverage_config(coverage),
+            "balancer": balancer_config(method), "level": level, "sample": sample, "tables": tables,
+            "non_finite": non_finite, "missing": missing, "normalizer": normalizer,
+            "coverage": coverage_config(coverage),
         }  # fmt: skip
 
     @property
@@ -158,9 +161,10 @@ class MultiTaskModel(keras.Model):
     ) -> Any:
         """The weighted sum of the task losses, and the regularisation losses."""
         del x
-        losses_T, active_T = self._task_losses(y, y_pred, sample_weight, training=training)
+        losses = self._task_losses(y, y_pred, sample_weight, training=training)
+        losses_T = losses.stacked()
         if training and self._balancing is not None and self._balancing.balancer.needs == "losses":
-            stats = Stats(tf.stop_gradient(losses_T), active_T, None, self._step)
+            stats = Stats(tf.stop_gradient(losses_T), losses.active_T, None, self._step)
             losses_T *= self._balancing.weigh(stats)
         penalties = [tf.reduce_sum(tf.cast(penalty, tf.float32)) for penalty in self.losses]
         return tf.add_n([tf.reduce_sum(losses_T), *penalties])
@@ -248,7 +252,7 @@ class MultiTaskModel(keras.Model):
 
     def _task_losses(
         self, y: Any, y_pred: Any, sample_weight: Any, *, training: bool, track: bool = True
-    ) -> tuple[Any, Any]:
+    ) -> TaskLosses:
         objective, names = self._require_objective(), self.task_names
         labels = by_task(y, names, "labels")
         absent = [task for task in objective.tasks if task not in labels]

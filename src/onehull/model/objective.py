@@ -22,12 +22,18 @@ class TaskLosses(NamedTuple):
     """Losses of one batch.
 
     Attributes:
-        losses_T: normalised and multiplied by the static weights; exactly 0, with zero gradient, without labels.
+        by_task: one scalar a task, normalised and multiplied by the static weights; exactly 0, with zero gradient,
+            without labels. Differentiate these: the gradient of one element of `stacked` would run backwards
+            through the layers of all tasks, with zeros.
         active_T: bool, tasks with at least one label.
     """
 
-    losses_T: tf.Tensor
+    by_task: tuple[tf.Tensor, ...]
     active_T: tf.Tensor
+
+    def stacked(self) -> tf.Tensor:
+        """All of them, ``(T,)``."""
+        return tf.stack(self.by_task)
 
 
 class Objective:
@@ -96,10 +102,9 @@ class Objective:
                 self._normalizers[task], rows=rows, labels=part.labels, weights=part.weights, share=share_T[index]
             )
             losses.append(self.weights[task] * part.total / tf.where(below > 0, below, 1.0))
-        losses_T = tf.stack(losses)
         if track:
-            self._track(sums, losses_T, training=training)
-        return TaskLosses(losses_T, labels_T > 0)
+            self._track(sums, tf.stack(losses), training=training)
+        return TaskLosses(tuple(losses), labels_T > 0)
 
     @property
     def variables(self) -> dict[str, tf.Variable]:

@@ -14,16 +14,17 @@ from onehull.balance import Balancer
 from onehull.errors import suggest
 from onehull.model.balancing import Balancing
 from onehull.model.gradients import Gradient, all_finite
-from onehull.model.gram_step import Cut, Forward
+from onehull.model.gram_step import Cut, Forward, shared_variables
 from onehull.model.levels import LEVELS, Step
+from onehull.model.objective import TaskLosses
 from onehull.model.sharing import find_sharing
 
 NonFinite = Literal["stop", "skip"]
 """What happens to a batch whose loss or gradient is not finite: the weights take it in and training stops (the loss
 is reported), or the batch is left out."""
 
-TaskLosses = Callable[..., tuple[tf.Tensor, tf.Tensor]]
-"""(labels, outputs, sample weights, *, training, track) → losses ``(T,)`` and active tasks ``(T,)``."""
+ComputeLosses = Callable[..., TaskLosses]
+"""(labels, outputs, sample weights, *, training, track) → losses of the tasks."""
 
 
 def check_non_finite(non_finite: str) -> str:
@@ -42,7 +43,7 @@ class Plan:
         cut: the model cut at the shared representation; None where the balancer needs no gradients.
         level: where these are compared.
         sample: part of the batch that the level ``sampled`` looks at.
-        groups: number of the group of each shared variable, where the balancer weighs groups apart.
+        groups: number of the group of each compared variable, where the balancer weighs groups apart.
     """
 
     balancing: Balancing | None = None
@@ -53,7 +54,12 @@ class Plan:
 
 
 def plan_balancing(
-    method: Balancer | None, model: keras.Model, outputs: Mapping[str, Any], level: str | None, sample: float
+    method: Balancer | None,
+    model: keras.Model,
+    outputs: Mapping[str, Any],
+    level: str | None,
+    sample: float,
+    tables: bool,
 ) -> Plan:
     """What a balancer needs of a model.
 
@@ -63,6 +69,7 @@ def plan_balancing(
         outputs: symbolic output of each task that has a loss.
         level: where gradients are compared; None for the default.
         sample: part of the batch that the level ``sampled`` looks at.
+        tables: whether embedding tables take part in the comparison at the parameters.
 
     Raises:
         ValueError: the level is not known or does not fit the method, or the part is not between 0 and 1.
@@ -76,8 +83,9 @@ def plan_balancing(
     sharing = find_sharing(model.input, outputs, model.output)
     if sharing is None:
         return Plan()  # tasks that share no layer have no gradients to balance: what is left is the weighted sum
-    cut = Cut(sharing, model.trainable_variables, method.heads)
-    groups = method.grouping([variable.path for variable in cut.shared_variables])
+    compared = shared_variables(sharing, tables=tables) or shared_variables(sharing, tables=True)
+    cut = Cut(sharing, model.trainable_variables, compared, method.heads)
+    groups = method.grouping([variable.path for variable in compared])
     if groups is not None and level not in (None, "parameters"):
         raise ValueError(
             f"level must be 'parameters' for {type(method).__name__}, which weighs groups of variables apart. "
@@ -99,7 +107,7 @@ class TrainingStep:
     """
 
     model: keras.Model
-    task_losses: TaskLosses
+    task_losses: ComputeLosses
     plan: Plan
     non_finite: NonFinite
 

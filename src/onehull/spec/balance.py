@@ -46,6 +46,9 @@ class _Gradients(_Adaptive):
     the shared parameters on a part of the batch, or at the shared parameters on all of it."""
     sample: Annotated[float, Field(gt=0, le=1)] = 0.125
     """Part of the batch that ``level: sampled`` looks at."""
+    tables: bool = False
+    """Whether embedding tables take part in a comparison at the parameters; without, they are weighed as the shared
+    layers are."""
     match_norm: bool = False
     """The weights are scaled so that the update is as long as the plain sum's."""
     fallback: Positive | None = None
