@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from benchmarks.harness import DATA, finish, parser
+from benchmarks.harness import DATA, finish, parser, place
 from benchmarks.recipes import with_seed
 from onehull.metrics import task_metrics
 from onehull.pipeline import assemble, prepare
@@ -109,14 +109,6 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", lines[0], lines[1], *(f"| {' | '.join(row)} |" for row in test)])
 
 
-def update_page(result: Mapping[str, Any]) -> None:
-    """Puts the tables between the marks of the page."""
-    head, _, rest = PAGE.read_text(encoding="utf-8").partition("<!-- results:durations -->\n")
-    _, _, tail = rest.partition("<!-- /results -->")
-    text = f"{head}<!-- results:durations -->\n{markdown(result)}\n<!-- /results -->{tail}"
-    PAGE.write_text(text, encoding="utf-8")
-
-
 def compare(seeds: Sequence[int], epochs: int | None) -> dict[str, Any]:
     """Prepares the data once, then trains every head with every seed."""
     recipe = load_spec(ROOT / "recipes" / "kuairand.yaml")
@@ -147,7 +139,7 @@ def main() -> None:
     seeds = range(1 if fast else 3)
     result = {"profile": arguments.profile, "seeds": len(seeds), **compare(seeds, 2 if fast else None)}
     if arguments.docs:
-        update_page(result)
+        place(PAGE, "durations", markdown(result))
     rows = [*table(result["validation"]), *table({f"{result['chosen']} (test)": result["test"]})]
     finish("Watch time on KuaiRand (validation)", ["head", *SHOWN.values()], rows, result, arguments.save)
 

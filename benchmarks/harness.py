@@ -57,3 +57,16 @@ def finish(
         save.parent.mkdir(parents=True, exist_ok=True)
         save.write_text(json.dumps({"machine": machine(), **result}, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result))
+
+
+def place(page: Path, name: str, text: str) -> None:
+    """Puts text between the marks ``<!-- results:NAME -->`` and ``<!-- /results -->`` of a page.
+
+    Raises:
+        ValueError: the page has no such marks.
+    """
+    head, mark, rest = page.read_text(encoding="utf-8").partition(f"<!-- results:{name} -->\n")
+    _, end, tail = rest.partition("<!-- /results -->")
+    if not mark or not end:
+        raise ValueError(f"{page} must have the marks <!-- results:{name} --> and <!-- /results -->.")
+    page.write_text(f"{head}{mark}{text}\n{end}{tail}", encoding="utf-8")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import DATA, finish, parser
+from benchmarks.harness import DATA, finish, parser, place
 from onehull.pipeline import run
 from onehull.spec import Spec, load_spec
 
@@ -57,15 +57,6 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def update_readme(result: Mapping[str, Any]) -> None:
-    """Puts the table between the marks of the README."""
-    path = ROOT / "README.md"
-    head, _, rest = path.read_text(encoding="utf-8").partition("<!-- results:recipes -->\n")
-    _, _, tail = rest.partition("<!-- /results -->")
-    text = f"{head}<!-- results:recipes -->\n{markdown(result)}\n<!-- /results -->{tail}"
-    path.write_text(text, encoding="utf-8")
-
-
 def main() -> None:
     """Runs the recipes whose data are there."""
     options = parser(__doc__)
@@ -85,7 +76,7 @@ def main() -> None:
                     spread = f"{statistics.stdev(numbers):.4f}" if len(numbers) > 1 else "–"
                     rows.append([f"{recipe} · {task}", name, f"{statistics.mean(numbers):.4f}", spread])
     if arguments.readme:
-        update_readme(result)
+        place(ROOT / "README.md", "recipes", markdown(result))
     finish("Recipes on real data (test)", ["task", "metric", "mean", "spread over seeds"], rows, result, arguments.save)
 
 
