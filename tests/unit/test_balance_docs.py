@@ -19,7 +19,7 @@ from onehull.spec.balance import Balance
 DOCS = Path(__file__).parents[2] / "docs"
 HEADINGS = ["Formula", "In a spec", "Cost and state", "When it fails", "Reference"]
 TASKS = ["click", "like"]
-PAGES = sorted(path.stem for path in (DOCS / "balancers").glob("*.md"))
+PAGES = sorted(path.stem for path in (DOCS / "balancers").glob("*.md") if path.stem != "index")
 
 
 def text_of(page: str) -> str:
