@@ -27,7 +27,7 @@ PAGES = [
     pytest.param("docs/tutorial.md", marks=pytest.mark.slow),
     "docs/how-to/use-keras-directly.md",
     "docs/how-to/read-conflicts-and-gates.md",
-    "docs/explanation/choosing.md",
+    pytest.param("docs/explanation/choosing.md", marks=pytest.mark.slow),
 ]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)")
