@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,16 @@ def real_data(folder: str) -> Path:
     if not directory.is_dir():
         pytest.skip(f"{folder} is not in {DATA}: put it there, or set ONEHULL_DATA")
     return directory
+
+
+@pytest.fixture(autouse=True)
+def _no_determinism_left() -> Iterator[None]:
+    """Switches deterministic operations off again: Keras refuses XLA while they are on, in whatever test comes next."""
+    yield
+    if "tensorflow" in sys.modules:
+        from tensorflow.python.framework import config
+
+        config.disable_op_determinism()
 
 
 @pytest.fixture(scope="session")

@@ -96,13 +96,13 @@ def test_what_a_summed_loss_is_divided_by(normalizer, expected):
     # Losses of the labelled rows are 1 and 3; two of the four rows have none.
     labels, predictions = [np.nan, 1, np.nan, 0], tf.constant([[9.0], [2.0], [9.0], [3.0**0.5]])
     losses = objective(normalizer)({"task": np.array(labels, "float32")}, {"task": predictions}, {}, training=True)
-    np.testing.assert_allclose(losses.losses_T, [expected], rtol=1e-6)
+    np.testing.assert_allclose(losses.stacked(), [expected], rtol=1e-6)
 
 
 def test_known_coverage_does_not_depend_on_the_batch():
     labels, predictions = np.array([np.nan, 1, np.nan, np.nan], "float32"), tf.constant([[9.0], [2.0], [9.0], [9.0]])
     losses = objective("coverage", {"task": 0.5})({"task": labels}, {"task": predictions}, {}, training=True)
-    np.testing.assert_allclose(losses.losses_T, [1 / (4 * 0.5)])
+    np.testing.assert_allclose(losses.stacked(), [1 / (4 * 0.5)])
 
 
 def test_coverage_follows_training_and_stands_still_in_evaluation():
@@ -125,7 +125,7 @@ def test_coverage_makes_the_gradient_independent_of_how_often_a_task_is_labelled
         for _ in range(200):
             labels = np.where(rng.uniform(size=512) < share, 0.0, np.nan).astype("float32")
             predictions = tf.constant(rng.uniform(size=(512, 1)), tf.float32)
-            values.append(float(task({"task": labels}, {"task": predictions}, {}, training=True).losses_T[0]))
+            values.append(float(task({"task": labels}, {"task": predictions}, {}, training=True).stacked()[0]))
         means[share] = np.mean(values)
     assert means[0.02] == pytest.approx(means[1.0], rel=0.05)
 
@@ -133,7 +133,7 @@ def test_coverage_makes_the_gradient_independent_of_how_often_a_task_is_labelled
 def test_a_loss_object_keeps_its_own_reduction():
     labels, predictions = np.array([1.0, np.nan, 0.0], "float32"), tf.constant([[2.0], [5.0], [1.0]])
     summed = objective("coverage", loss=keras.losses.MeanSquaredError(reduction="sum"))
-    np.testing.assert_allclose(summed({"task": labels}, {"task": predictions}, {}, training=True).losses_T, [2.0])
+    np.testing.assert_allclose(summed({"task": labels}, {"task": predictions}, {}, training=True).stacked(), [2.0])
 
 
 def test_a_missing_label_has_no_gradient_even_where_the_loss_is_infinite():
@@ -142,6 +142,6 @@ def test_a_missing_label_has_no_gradient_even_where_the_loss_is_infinite():
         losses = objective("labelled")(
             {"task": np.array([1.0, np.nan, 1.0], "float32")}, {"task": predictions.value()}, {}, training=True
         )
-        total = tf.reduce_sum(losses.losses_T)
+        total = tf.reduce_sum(losses.stacked())
     assert np.isfinite(total)
     np.testing.assert_allclose(tape.gradient(total, predictions), [[-1.0], [0.0], [1.0]])
