@@ -30,7 +30,7 @@ PAGE = ROOT / "docs" / "explanation" / "durations.md"
 TASK = "watch"
 
 HEADS: dict[str, tuple[dict[str, Any], float]] = {
-    "linear": ({}, 0.0001),
+    "linear": ({"head": {"kind": "linear"}}, 0.0001),
     "linear, log1p": ({"transform": "log1p"}, 0.1),
     "log1p": ({"head": {"kind": "log1p"}}, 0.3),
     "wlr": ({"head": {"kind": "wlr"}}, 1.0),

@@ -377,3 +377,19 @@ def test_figures_of_the_page_are_those_of_the_result_file():
 
     results = json.loads((ROOT / "benchmarks" / "results" / "durations.json").read_text())
     assert markdown(results) in PAGE.read_text(), "run: python -m benchmarks.durations --profile full --save … --docs"
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({}, "linear"),
+        ({"duration": "length"}, "wlr"),
+        ({"duration": "length", "transform": "log1p"}, "linear"),
+        ({"duration": "length", "loss": "mse"}, "linear"),
+        ({"duration": "length", "head": {"kind": "cread"}}, "cread"),
+    ],
+)
+def test_a_task_that_names_its_duration_is_watch_time_unless_it_says_otherwise(fields, kind):
+    task = RegressionTask.model_validate({"kind": "regression", **fields})
+    assert task.head.kind == kind
+    assert RegressionTask.model_validate(task.model_dump()) == task

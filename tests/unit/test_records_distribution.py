@@ -113,7 +113,8 @@ def test_another_head_needs_another_training_but_no_other_shards(tmp_path: Path)
         }
         return Project.open(load_spec(spec), data=tmp_path, out=tmp_path / "out")
 
-    linear, wlr, by_size = project(), project(head={"kind": "wlr"}), project(duration="size")
+    linear, wlr = project(head={"kind": "linear"}), project(head={"kind": "wlr"})
+    by_size = project(head={"kind": "linear"}, duration="size")
     assert PREPARE.key(linear) == PREPARE.key(wlr) != PREPARE.key(by_size)
     assert TRAIN.key(linear) != TRAIN.key(wlr)
 

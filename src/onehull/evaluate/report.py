@@ -195,7 +195,8 @@ class Report(Section):
     comparison: Comparison | None = None
     costs: Costs | None = None
     experts: Experts | None = None
-    conflicts: Conflicts | None = None
     """Only of models with gates."""
+    conflicts: Conflicts | None = None
+    """Only of trainings that compared gradients."""
     history: tuple[dict[str, Value], ...] = ()
     """One entry an epoch: ``TASK_loss`` on training, ``val_TASK_loss`` on validation, and whatever else was logged."""

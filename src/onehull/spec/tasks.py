@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from onehull.spec.heads import Head, Linear
 from onehull.spec.section import Duration, Section
@@ -32,7 +33,10 @@ class BinaryTask(_Task):
 
 
 class RegressionTask(_Task):
-    """How much? By default a linear output with a squared or Huber loss, on the value or on log(1 + value)."""
+    """How much? By default a linear output with a squared or Huber loss, on the value or on log(1 + value).
+
+    Watch time, whose `duration` is named, is learned with weighted logistic regression unless the task says otherwise.
+    """
 
     kind: Literal["regression"]
     value: str | None = None
@@ -48,7 +52,17 @@ class RegressionTask(_Task):
     groups by it."""
     head: Head = Linear()
     """How the label is learned. `transform`, `loss` and `huber_delta` belong to ``linear``; the others are for labels
-    that are not negative, such as watch time."""
+    that are not negative, such as watch time. Default: ``wlr`` where `duration` is given and none of these three is,
+    otherwise ``linear``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _watch_time_by_default(cls, value: Any) -> Any:
+        """Whoever names the length of what is watched means watch time; see docs/decisions/0006."""
+        linear = ("head", "transform", "loss", "huber_delta")
+        if isinstance(value, Mapping) and value.get("duration") and not any(name in value for name in linear):
+            return {**value, "head": {"kind": "wlr"}}
+        return value
 
     @field_validator("head")
     @classmethod
