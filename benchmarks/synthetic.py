@@ -1,9 +1,10 @@
 """MMoE's synthetic experiment: what architectures lose as two tasks have less in common.
 
 Ma et al., KDD 2018, section 3.2: ``y_k = w_k·x + Σ_i sin(α_i w_k·x + β_i) + ε`` with ``x ~ N(0, I)`` of 100 dimensions,
-six sinusoids, and two weight vectors of length 1 whose cosine is the correlation of the tasks. All architectures have
-about the same number of parameters, one hidden layer of experts and towers of 8 units; the learning rate of each
-architecture at each correlation is chosen on validation with seeds that are used for nothing else. Simulated data.
+six sinusoids, and two weight vectors of length 1 whose cosine is the correlation of the tasks. The paper does not give
+its sinusoids: here ``α_i = i`` and ``β_i = 2π i / 6``. All architectures have about the same number of parameters, one
+hidden layer of experts and towers of 8 units; the learning rate of each architecture at each correlation is chosen on
+validation with seeds that are used for nothing else. Simulated data.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ RATES = (3e-3, 1e-2)
 TASKS = {name: RegressionTask(kind="regression") for name in ("first", "second")}
 COMMON: dict[str, Any] = {"tower": (8,)}
 ARCHITECTURES: dict[str, Model] = {
-    "shared_bottom": SharedBottom(bottom=(144,), **COMMON),
+    "shared_bottom": SharedBottom(bottom=(126,), **COMMON),
     "mmoe": Mmoe(kind="mmoe", experts=8, levels=((16,),), **COMMON),
     "ple": Ple(kind="ple", shared_experts=2, task_experts=3, levels=((16,),), **COMMON),
 }
@@ -52,15 +53,16 @@ PROFILES = {"fast": Profile(3, 4, (1.0, 0.5), (1e-2,)), "full": Profile(10, 8, C
 
 
 def sample(correlation: float, seed: int) -> dict[str, tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Inputs and labels of each part; the seed also draws the weight vectors and the sinusoids."""
+    """Inputs and labels of each part; the seed also draws the weight vectors."""
     generator = np.random.default_rng(seed)
     directions, _ = np.linalg.qr(generator.normal(size=(DIMENSIONS, 2)))
     second = correlation * directions[:, 0] + np.sqrt(1 - correlation**2) * directions[:, 1]
-    frequencies, phases = generator.normal(size=SINUSOIDS) * 2, generator.uniform(0, 2 * np.pi, SINUSOIDS)
+    numbers = np.arange(1, SINUSOIDS + 1)
+    phases = 2 * np.pi * numbers / SINUSOIDS
 
     def labels(inputs: np.ndarray, weights: np.ndarray) -> np.ndarray:
         line = inputs @ weights
-        waves = np.sin(line[:, None] * frequencies + phases).sum(axis=1)
+        waves = np.sin(line[:, None] * numbers + phases).sum(axis=1)
         return (line + waves + generator.normal(scale=NOISE, size=len(line))).astype("float32")
 
     parts = {}
