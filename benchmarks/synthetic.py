@@ -4,7 +4,10 @@ Ma et al., KDD 2018, section 3.2: ``y_k = w_k·x + Σ_i sin(α_i w_k·x + β_i) 
 six sinusoids, and two weight vectors of length 1 whose cosine is the correlation of the tasks. The paper does not give
 its sinusoids: here ``α_i = i`` and ``β_i = 2π i / 6``. All architectures have about the same number of parameters, one
 hidden layer of experts and towers of 8 units; the learning rate of each architecture at each correlation is chosen on
-validation with seeds that are used for nothing else. Simulated data.
+validation with a seed that is used for nothing else. Simulated data.
+
+Training is long, 12,500 steps: after 3,000, what is left of the loss is what optimisation has not reached, whatever the
+correlation.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from onehull.spec.tasks import RegressionTask
 ROOT = Path(__file__).parents[1]
 DIMENSIONS, SINUSOIDS, NOISE = 100, 6, 0.1
 ROWS = {"train": 100_000, "validation": 10_000, "test": 20_000}
-BATCH, TUNING_SEEDS = 256, (1001, 1002)
+BATCH, TUNING_SEEDS = 256, (1001,)
 CORRELATIONS = (1.0, 0.75, 0.5)
 RATES = (3e-3, 1e-2)
 TASKS = {name: RegressionTask(kind="regression") for name in ("first", "second")}
@@ -49,7 +52,7 @@ class Profile(NamedTuple):
     rates: Sequence[float]
 
 
-PROFILES = {"fast": Profile(3, 4, (1.0, 0.5), (1e-2,)), "full": Profile(10, 8, CORRELATIONS, RATES)}
+PROFILES = {"fast": Profile(2, 32, (1.0, 0.5), (1e-2,)), "full": Profile(6, 32, CORRELATIONS, RATES)}
 
 
 def sample(correlation: float, seed: int) -> dict[str, tuple[np.ndarray, dict[str, np.ndarray]]]:

@@ -1,5 +1,6 @@
 """The documentation runs: README, tutorial and how-tos, block by block, in an empty directory."""
 
+import importlib
 import json
 import os
 import re
@@ -88,12 +89,22 @@ def test_links_lead_somewhere():
     assert not broken
 
 
-def test_figures_of_the_readme_are_those_of_the_result_file():
-    results = json.loads((ROOT / "benchmarks" / "results" / "recipes.json").read_text())
-    sys.path.insert(0, str(ROOT))
-    from benchmarks.recipes import markdown
-
-    assert markdown(results) in (ROOT / "README.md").read_text(), "run: python -m benchmarks.recipes --profile full"
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [
+        ("README.md", "recipes"),
+        ("docs/explanation/durations.md", "durations"),
+        ("docs/explanation/choosing.md", "sharing"),
+        ("docs/explanation/choosing.md", "synthetic"),
+        ("docs/explanation/choosing.md", "balancers"),
+    ],
+)
+def test_figures_of_a_page_are_those_of_the_result_file(page: str, name: str) -> None:
+    result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    table = importlib.import_module(f"benchmarks.{name}").markdown(result)
+    assert table in (ROOT / page).read_text(), (
+        f"run: python -m benchmarks.{name} --profile full, with --readme or --docs"
+    )
 
 
 def html(text: str) -> str:

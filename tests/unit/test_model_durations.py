@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import keras
@@ -370,13 +369,6 @@ def test_quantile_heads_of_few_levels_start_at_the_mean():
     labels = LabelDistribution(mean=5.0, mean_log1p=1.0, quantiles=(0.0, 1.0, 2.0, 4.0, 40.0))
     head = quantile_head(labels, name="watch", seed=0, levels=2)
     assert float(head(np.zeros((1, 2), "float32"))[0, 0]) == pytest.approx(5.0)
-
-
-def test_figures_of_the_page_are_those_of_the_result_file():
-    from benchmarks.durations import PAGE, ROOT, markdown
-
-    results = json.loads((ROOT / "benchmarks" / "results" / "durations.json").read_text())
-    assert markdown(results) in PAGE.read_text(), "run: python -m benchmarks.durations --profile full --save … --docs"
 
 
 @pytest.mark.parametrize(
