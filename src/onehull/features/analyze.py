@@ -13,6 +13,7 @@ import polars as pl
 
 from onehull.errors import DataError
 from onehull.features import columns
+from onehull.features.counts import IdCounts, count_ids
 from onehull.features.quantiles import equal_frequency_boundaries
 from onehull.features.transform import (
     Bag,
@@ -34,7 +35,7 @@ _ROWS = "rows"
 _Summary = Mapping[str, Any]
 
 
-def analyze(features: Mapping[str, Feature], samples: pl.LazyFrame) -> Transform:
+def analyze(features: Mapping[str, Feature], samples: pl.LazyFrame, counts: IdCounts | None = None) -> Transform:
     """Measures the features of the training rows.
 
     A feature that training never saw a value of is allowed: its vocabulary is empty, its numbers encode as 0;
@@ -43,6 +44,7 @@ def analyze(features: Mapping[str, Feature], samples: pl.LazyFrame) -> Transform
     Args:
         features: the spec's features.
         samples: the samples table (`onehull.spec.samples`).
+        counts: of the ids of its training rows, where they are known. Default: they are counted.
 
     Returns:
         The transform. The same rows give the same transform, in whatever order they stand.
@@ -55,7 +57,7 @@ def analyze(features: Mapping[str, Feature], samples: pl.LazyFrame) -> Transform
     summary = _summary(features, train)
     if summary[_ROWS] == 0:
         raise DataError(f"samples: column {SPLIT!r} must name at least one row 'train'. Received none.")
-    vocabularies = _vocabularies(features, train)
+    counts = count_ids(features, samples) if counts is None else counts
     found: dict[str, FeatureTransform] = {}
     for name, feature in features.items():
         if isinstance(feature, NumericFeature):
@@ -64,7 +66,7 @@ def analyze(features: Mapping[str, Feature], samples: pl.LazyFrame) -> Transform
             _check_size(name, feature, summary)
             found[name] = VectorTransform(size=feature.size)
         else:
-            found[name] = _id(feature, vocabularies.get(name, ()))
+            found[name] = _id(name, feature, counts)
     return Transform(features=found)
 
 
@@ -122,35 +124,12 @@ def _check_size(name: str, feature: VectorFeature, summary: _Summary) -> None:
             raise DataError(f"samples: column {feature_column(name)!r} {rule}. Received one of size {found}.")
 
 
-def _vocabularies(features: Mapping[str, Feature], train: pl.LazyFrame) -> dict[str, tuple[str, ...]]:
-    """Values of each vocabulary feature, most frequent first, ties by text."""
-    queries = {
-        name: _frequent(_values(name, feature, train), feature.min_count, feature.max_size)
-        for name, feature in features.items()
-        if isinstance(feature, (CategoricalFeature, ListFeature)) and feature.encoding == "vocabulary"
-    }
-    tables = pl.collect_all(list(queries.values()), engine="streaming")
-    return {name: tuple(table["value"].to_list()) for name, table in zip(queries, tables, strict=True)}
-
-
-def _values(name: str, feature: CategoricalFeature | ListFeature, train: pl.LazyFrame) -> pl.LazyFrame:
-    if isinstance(feature, ListFeature):
-        # Ids beyond the longest list that the model gets are never looked up.
-        lists = columns.id_lists(name, feature.max_length)
-        return train.select(lists.alias("value")).drop_nulls().explode("value")
-    return train.select(columns.ids(name).alias("value")).drop_nulls()
-
-
-def _frequent(values: pl.LazyFrame, min_count: int, max_size: int | None) -> pl.LazyFrame:
-    counted = values.group_by("value").len("count").filter(pl.col("count") >= min_count)
-    ordered = counted.sort(["count", "value"], descending=[True, False])
-    return ordered if max_size is None else ordered.head(max_size)
-
-
-def _id(feature: CategoricalFeature | ListFeature, values: tuple[str, ...]) -> VocabularyTransform | HashTransform:
+def _id(name: str, feature: CategoricalFeature | ListFeature, counts: IdCounts) -> VocabularyTransform | HashTransform:
     bag = None
     if isinstance(feature, ListFeature):
         bag = Bag(length=feature.max_length, pooling=feature.pooling, separator=feature.separator)
     if feature.encoding == "hash":
         return HashTransform(buckets=feature.buckets, key=HASH_KEY, dim=feature.dim, bag=bag)
-    return VocabularyTransform(values=values, dim=feature.dim, bag=bag)
+    frequent = counts.frequent(name, feature.min_count)
+    values = frequent if feature.max_size is None else frequent.head(feature.max_size)
+    return VocabularyTransform(values=tuple(values), dim=feature.dim, bag=bag)
