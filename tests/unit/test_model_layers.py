@@ -29,14 +29,39 @@ VALUES = {
 def test_embeddings_pool_bags_and_pass_numbers_in_the_order_of_the_inputs():
     layer = FeatureEmbeddings(INPUTS, dim=2, seed=1)
     found = layer(VALUES).numpy()
-    tables = {weight.path.split("/")[-2]: weight.numpy() for weight in layer.weights}
-    assert set(tables) == {"embedding_user", "embedding_tags", "embedding_total"}
-    tags, total = tables["embedding_tags"], tables["embedding_total"]
+    assert set(layer.tables) == {"table_3", "table_2"}  # features of one width share a table
+    rows = {
+        name: layer.tables[place.table].table.numpy()[place.start :][: place.rows]
+        for name, place in layer.places.items()
+    }
+    tags, total = rows["tags"], rows["total"]
     assert found.shape == (2, 3 + 2 + 2 + 2) == (2, layer.width)
-    np.testing.assert_allclose(found[:, :3], tables["embedding_user"][[0, 4]])
+    np.testing.assert_allclose(found[:, :3], rows["user"][[0, 4]])
     np.testing.assert_allclose(found[:, 3:5], [(tags[2] + tags[3]) / 2, [0, 0]], rtol=1e-6)
     np.testing.assert_allclose(found[:, 5:7], [total[2] + total[3], total[5]], rtol=1e-6)
     np.testing.assert_allclose(found[:, 7:], VALUES["age"])
+
+
+@pytest.mark.parametrize("wrong", [-1, 6, 2**31 - 1])
+def test_an_id_outside_of_its_feature_never_reads_the_rows_of_another(wrong):
+    layer = FeatureEmbeddings(INPUTS[1:3], dim=2)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="is not in"):
+        layer({"tags": np.array([[2, wrong, 0]], "int32"), "total": np.array([[1, 2]], "int32")})
+
+
+def test_the_rows_of_a_feature_do_not_depend_on_the_others():
+    one, two = FeatureEmbeddings(INPUTS[2:3], dim=2, seed=1), FeatureEmbeddings(INPUTS[1:3], dim=2, seed=1)
+    one.build(None)
+    two.build(None)
+    np.testing.assert_array_equal(one.weights[0], two.weights[0][6:])
+
+
+def test_single_ids_and_bags_of_one_table_in_any_order():
+    mixed = (INPUTS[1], ModelInput(name="a", kind="id", rows=3), INPUTS[2], ModelInput(name="b", kind="id", rows=3))
+    apart = (mixed[0], mixed[2], mixed[1], mixed[3])
+    values = {**VALUES, "a": np.array([1, 2], "int32"), "b": np.array([0, 1], "int32")}
+    first, second = (FeatureEmbeddings(items, dim=2, seed=1)(values).numpy() for items in (mixed, apart))
+    np.testing.assert_array_equal(first[:, [0, 1, 4, 5, 2, 3, 6, 7]], second)
 
 
 def test_padding_of_a_bag_is_not_trained():

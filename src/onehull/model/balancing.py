@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from onehull.balance import Balancer, State, Stats
 from onehull.model.conflicts import Conflicts
+from onehull.model.replicas import state_variable
 from onehull.model.task_weights import TaskWeights
 
 _PREFIX = "balancer_"
@@ -30,10 +31,8 @@ class Balancing:
     def __init__(self, balancer: Balancer, tasks: Sequence[str], groups: Sequence[int] | None = None) -> None:
         self.balancer = balancer
         state = balancer.init_groups(len(tasks), max(groups) + 1) if groups else balancer.init(len(tasks))
-        # Variables of TensorFlow, not of Keras: they belong to training, not to the saved model.
         self.variables: dict[str, Any] = {
-            f"{_PREFIX}{name}": tf.Variable(value, trainable=False, name=f"{_PREFIX}{name}")
-            for name, value in state.items()
+            f"{_PREFIX}{name}": state_variable(value, f"{_PREFIX}{name}") for name, value in state.items()
         }
         self.weights = TaskWeights(tasks)
         self.conflicts = Conflicts(tasks) if balancer.needs == "gram" else None

@@ -10,6 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from onehull.model.replicas import state_variable
+
 DECAY = 0.99
 """Of the moving share: about the last 100 steps count."""
 
@@ -28,9 +30,8 @@ class Coverage:
     def __init__(self, tasks: Sequence[str], known: Mapping[str, float] | None = None) -> None:
         known = known or {}
         self._known_T = tf.constant([known.get(task, 0.0) for task in tasks], tf.float32)
-        # A variable of TensorFlow, not of Keras: it belongs to the objective, not to the saved model.
-        self._labels_T = tf.Variable(tf.zeros(len(tasks)), trainable=False, name="coverage_labels")
-        self._rows = tf.Variable(0.0, trainable=False, name="coverage_rows")
+        self._labels_T = state_variable(tf.zeros(len(tasks)), "coverage_labels")
+        self._rows = state_variable(0.0, "coverage_rows")
 
     @property
     def variables(self) -> dict[str, tf.Variable]:
@@ -47,8 +48,9 @@ class Coverage:
         """
         kept_T, kept_rows = self._labels_T.value(), self._rows.value()
         if training:
-            kept_T = self._labels_T.assign(DECAY * kept_T + labels_T)
-            kept_rows = self._rows.assign(DECAY * kept_rows + rows)
+            kept_T, kept_rows = DECAY * kept_T + labels_T, DECAY * kept_rows + rows
+            self._labels_T.assign(kept_T)
+            self._rows.assign(kept_rows)
         unseen = tf.equal(kept_rows, 0.0)  # evaluated before it was ever trained
         moving_T = tf.where(unseen, labels_T, kept_T) / tf.maximum(tf.where(unseen, rows, kept_rows), 1.0)
         return tf.where(self._known_T > 0, self._known_T, moving_T)

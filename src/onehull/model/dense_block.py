@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from onehull.model.replicas import batch_normalization
 from onehull.model.seeds import layer_seed
 
 
@@ -44,7 +45,7 @@ class DenseBlock(keras.layers.Layer):
             dtype=self.dtype_policy,
             name="dense",
         )
-        self._norm = keras.layers.BatchNormalization(dtype=self.dtype_policy, name="norm") if batch_norm else None
+        self._norm = batch_normalization(dtype=self.dtype_policy, name="norm") if batch_norm else None
         self._activate = keras.activations.get(activation)
         drop_seed = layer_seed(seed, f"{self.name}/dropout")
         self._drop = (

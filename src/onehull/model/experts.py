@@ -11,6 +11,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from onehull.model.replicas import batch_normalization
 from onehull.model.seeds import layer_seed
 
 NORMS = ("none", "batch", "layer")
@@ -72,7 +73,7 @@ class Experts(keras.layers.Layer):
 
     def _normalisation(self, place: int) -> keras.layers.Layer:
         if self.norm == "batch":
-            return keras.layers.BatchNormalization(dtype=self.dtype_policy, name=f"norm_{place}")
+            return batch_normalization(dtype=self.dtype_policy, name=f"norm_{place}")
         # Its scale would be common to all experts: ours stands in `_scales`.
         return keras.layers.LayerNormalization(center=False, scale=False, dtype=self.dtype_policy, name=f"norm_{place}")
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from onehull.model.replicas import replicas, summed
+
 Gradient = Any
 """A tensor, `tf.IndexedSlices` for rows of an embedding, or None."""
 
@@ -27,6 +29,10 @@ class TaskGradients(ABC):
     @abstractmethod
     def combined(self, weights_T: tf.Tensor) -> Gradient:
         """The sum of the gradients, each times its weight."""
+
+    @abstractmethod
+    def over_replicas(self) -> TaskGradients:
+        """The sum over all replicas."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,10 @@ class DenseGradients(TaskGradients):
     def combined(self, weights_T: tf.Tensor) -> Gradient:
         """A tensor of the variable's shape."""
         return tf.tensordot(tf.cast(weights_T, self.values.dtype), self.values, axes=1)
+
+    def over_replicas(self) -> TaskGradients:
+        """Summed element by element."""
+        return DenseGradients(summed(self.values))
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,14 @@ class SparseGradients(TaskGradients):
         values = tf.tensordot(tf.cast(weights_T, self.rows_TUd.dtype), self.rows_TUd, axes=1)
         return tf.IndexedSlices(values, self.indices_U, self.dense_shape)
 
+    def over_replicas(self) -> TaskGradients:
+        """Rows of all replicas; those that several of them look up are added up."""
+        tasks, width = self.rows_TUd.shape[0], self.rows_TUd.shape[2]
+        beside_UTd = tf.reshape(tf.transpose(self.rows_TUd, [1, 0, 2]), [-1, tasks * width])
+        whole = summed(tf.IndexedSlices(beside_UTd, self.indices_U, self.dense_shape))
+        parts = tf.split(whole.values, tasks, axis=1)
+        return SparseGradients.deduplicated([tf.IndexedSlices(part, whole.indices, self.dense_shape) for part in parts])
+
 
 def task_gradients(parts: Sequence[Gradient], like: Any) -> TaskGradients:
     """The gradients of one variable from one a task; a task that does not reach the variable has a gradient of 0.
@@ -100,6 +118,11 @@ def task_gradients(parts: Sequence[Gradient], like: Any) -> TaskGradients:
         return SparseGradients.deduplicated([zero if part is None else part for part in parts])
     zero = tf.zeros(like.shape, present[0].dtype if present else tf.float32)
     return DenseGradients(tf.stack([zero if part is None else tf.convert_to_tensor(part) for part in parts]))
+
+
+def over_replicas(gradients: Sequence[TaskGradients]) -> list[TaskGradients]:
+    """The gradients of the whole batch from those of this replica's rows; with one replica, the same."""
+    return list(gradients) if replicas() == 1 else [part.over_replicas() for part in gradients]
 
 
 def gram(gradients: Sequence[TaskGradients], active_T: tf.Tensor) -> tf.Tensor:
@@ -149,6 +172,31 @@ def scaled(gradient: Gradient, factor: tf.Tensor) -> Gradient:
         values = gradient.values * tf.cast(factor, gradient.values.dtype)
         return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
     return gradient * tf.cast(factor, gradient.dtype)
+
+
+def deduplicated(gradient: Gradient) -> Gradient:
+    """A sparse gradient with each row once; a dense one as it is."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    indices_U, position = tf.unique(gradient.indices)
+    summed_Ud = tf.math.unsorted_segment_sum(gradient.values, position, tf.size(indices_U))
+    return tf.IndexedSlices(summed_Ud, indices_U, gradient.dense_shape)
+
+
+def clipped(gradients: Sequence[Gradient], norm: float, *, share: float = 1.0) -> list[Gradient]:
+    """Gradients times one factor, so that their norm together is at most `norm`; then times `share`.
+
+    A norm that is not finite leaves them as they are.
+
+    Args:
+        gradients: of all variables, a sparse one with each row once; none is None.
+        norm: the largest norm.
+        share: another factor.
+    """
+    values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
+    found = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(tf.cast(value, tf.float32))) for value in values]))
+    factor = tf.where(tf.math.is_finite(found), tf.minimum(1.0, norm / tf.maximum(found, 1e-30)), 1.0)
+    return [scaled(gradient, factor * share) for gradient in gradients]
 
 
 def all_finite(gradients: Sequence[Gradient]) -> tf.Tensor:

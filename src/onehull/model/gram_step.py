@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import keras
 import tensorflow as tf
 
 from onehull.balance.types import Heads
+from onehull.model.embedding_table import tables_of
 from onehull.model.gradients import DenseGradients, Gradient, TaskGradients, add_gradients, scaled, task_gradients
 from onehull.model.objective import TaskLosses
+from onehull.model.replicas import replicas
 from onehull.model.sharing import Sharing
 
 ComputeLosses = Callable[[Any], TaskLosses]
@@ -55,8 +56,7 @@ def shared_variables(sharing: Sharing, *, tables: bool) -> list[Any]:
         sharing: the model cut in two.
         tables: with the embedding tables, or without.
     """
-    layers = sharing.trunk._flatten_layers(include_self=False)
-    embeddings = {id(v) for la in layers if isinstance(la, keras.layers.Embedding) for v in la.variables}
+    embeddings = {id(variable) for variable in tables_of(sharing.trunk.layers)}
     return [v for v in sharing.trunk.trainable_variables if tables or id(v) not in embeddings]
 
 
@@ -111,7 +111,7 @@ class Forward:
             scaled_losses = [loss * scale for loss in losses.by_task]
             in_trunk = {id(layer) for layer in trunk.layers}
             head_penalty = tf.add_n([tf.zeros(()), *_scalars([la for la in heads.layers if id(la) not in in_trunk])])
-            scaled_penalty = head_penalty * scale
+            scaled_penalty = head_penalty * scale / replicas()
         return cls(
             cut, scale, outputs, losses.stacked(), losses.active_T, trunk_penalty + head_penalty,
             trunk_tape, head_tape, shared, scaled_losses, scaled_penalty, trunk_penalty,
@@ -167,7 +167,10 @@ class Forward:
     def _trunk_backward(self, at_shared: Sequence[tf.Tensor | None]) -> list[Gradient]:
         """Gradients at all variables, from those at the representation and from the trunk's own penalty."""
         reached = [(h, tf.cast(z, h.dtype)) for h, z in zip(self._shared, at_shared, strict=True) if z is not None]
-        targets, seeds = [*(h for h, _ in reached), self._trunk_penalty], [*(z for _, z in reached), self.scale]
+        targets, seeds = (
+            [*(h for h, _ in reached), self._trunk_penalty],
+            [*(z for _, z in reached), self.scale / replicas()],
+        )
         return list(self._trunk_tape.gradient(targets, self.cut.variables, output_gradients=seeds))
 
     @cached_property

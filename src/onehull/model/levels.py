@@ -28,8 +28,9 @@ from typing import Any
 import tensorflow as tf
 
 from onehull.balance import Stats
-from onehull.model.gradients import Gradient, gram, gram_by_group
+from onehull.model.gradients import Gradient, gram, gram_by_group, over_replicas
 from onehull.model.gram_step import Forward
+from onehull.model.replicas import summed
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ Level = Callable[[Step], tuple[Forward, list[Gradient]]]
 def representation(step: Step) -> tuple[Forward, list[Gradient]]:
     """Compares the gradients at the shared representation."""
     forward = step.forward()
-    gram_TT = gram(forward.at_representation, forward.active_T)
+    # Rows of the batch stand side by side, so that the products of the replicas' rows add up.
+    gram_TT = summed(gram(forward.at_representation, forward.active_T))
     weights_T = step.weigh(_stats(forward, forward.active_T, gram_TT, step))
     return forward, forward.through_trunk(weights_T)
 
@@ -69,7 +71,7 @@ def sampled(step: Step) -> tuple[Forward, list[Gradient]]:
     A task whose labels are all outside the part is left out of the solution at this step.
     """
     part = step.part()
-    gram_TT = gram(part.at_compared_variables(), part.active_T)
+    gram_TT = gram(over_replicas(part.at_compared_variables()), part.active_T)
     forward = step.forward()
     active_T = forward.active_T & part.active_T
     weights_T = step.weigh(_stats(forward, active_T, gram_TT, step))
@@ -82,10 +84,10 @@ def parameters(step: Step) -> tuple[Forward, list[Gradient]]:
     by_variable = forward.at_compared_variables()
     groups = step.groups
     if groups is None:
-        gram_TT = gram(by_variable, forward.active_T)
+        gram_TT = gram(over_replicas(by_variable), forward.active_T)
         weights_T = step.weigh(_stats(forward, forward.active_T, gram_TT, step))
         return forward, forward.with_compared([part.combined(weights_T) for part in by_variable], weights_T)
-    gram_GTT = gram_by_group(by_variable, groups, forward.active_T)
+    gram_GTT = gram_by_group(over_replicas(by_variable), groups, forward.active_T)
     stats = _stats(forward, forward.active_T, tf.reduce_sum(gram_GTT, axis=0), step)
     weights_GT = step.weigh(stats._replace(gram_GTT=gram_GTT / _squared(forward.scale)))
     compared = [part.combined(weights_GT[group]) for part, group in zip(by_variable, groups, strict=True)]
@@ -98,7 +100,7 @@ LEVELS: dict[str, Level] = {"parameters": parameters, "representation": represen
 
 def _stats(forward: Forward, active_T: tf.Tensor, gram_TT: tf.Tensor, step: Step) -> Stats:
     """Statistics of a step; what mixed precision has multiplied the gradients by is taken out."""
-    return Stats(tf.stop_gradient(forward.losses_T), active_T, gram_TT / _squared(forward.scale), step.number)
+    return Stats(summed(tf.stop_gradient(forward.losses_T)), active_T, gram_TT / _squared(forward.scale), step.number)
 
 
 def _squared(scale: Any) -> tf.Tensor:

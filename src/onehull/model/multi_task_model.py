@@ -22,10 +22,13 @@ from onehull.model.compile_arguments import (
 from onehull.model.conflicts import Conflicts
 from onehull.model.costs import costs_lines, output_tensors, parameter_costs
 from onehull.model.coverage import coverage_config
+from onehull.model.embedding_table import tables_of
 from onehull.model.normalizer import check_normalizer
 from onehull.model.objective import Objective, TaskLosses, by_task
+from onehull.model.replicas import replicas, summed
 from onehull.model.task_metrics import TaskMetrics
-from onehull.model.training_step import NonFinite, TrainingStep, check_non_finite, plan_balancing
+from onehull.model.training_step import TrainingStep, plan_balancing
+from onehull.model.weight_update import NonFinite, WeightUpdate, check_non_finite
 
 
 @keras.saving.register_keras_serializable(package="onehull")
@@ -78,6 +81,8 @@ class MultiTaskModel(keras.Model):
         jit_compile: Any = "auto",
         auto_scale_loss: bool = True,
         *,
+        embedding_optimizer: Any = None,
+        clip_norm: float | None = None,
         balancer: Any = None,
         level: str | None = None,
         sample: float = 0.125,
@@ -90,6 +95,10 @@ class MultiTaskModel(keras.Model):
         """Configures training as Keras does.
 
         Args:
+            embedding_optimizer: what moves the rows of the embedding tables that a batch looks up, and no others: a
+                `onehull.optimizers.EmbeddingOptimizer` or the name of one. Default: `optimizer` moves them as Keras
+                does, which for most optimizers costs as much as there are rows.
+            clip_norm: largest norm of all gradients together.
             balancer: a `onehull.balance.Balancer`, the name of one, or None for the weighted sum.
             level: where a balancer compares the gradients of the tasks, see `onehull.model.levels`. Default:
                 ``representation``, or ``parameters`` for a method that weighs groups of variables apart.
@@ -103,7 +112,7 @@ class MultiTaskModel(keras.Model):
             coverage: share of labelled rows of each task, where it is known; otherwise it is followed in training.
 
         Raises:
-            ValueError: a name is not that of an output, or an option is not known.
+            ValueError: a name is not that of an output, or an option is not known or does not fit another.
         """
         check_normalizer(normalizer)
         super().compile(
@@ -114,6 +123,11 @@ class MultiTaskModel(keras.Model):
             auto_scale_loss=auto_scale_loss,
         )
         method = get_balancer(balancer)
+        if embedding_optimizer is not None:
+            from onehull.optimizers import get_embedding_optimizer
+
+            embedding_optimizer = get_embedding_optimizer(embedding_optimizer)
+        self.embedding_optimizer = embedding_optimizer
         names = self.task_names
         losses = losses_by_task(loss, names)
         sentinels = sentinels_by_task(missing, names)
@@ -126,8 +140,17 @@ class MultiTaskModel(keras.Model):
         outputs = output_tensors(self)
         plan = plan_balancing(method, self, {task: outputs[task] for task in losses}, level, sample, tables)
         self._balancing = plan.balancing
-        self._training_step = TrainingStep(self, self._task_losses, plan, non_finite)
+        update = WeightUpdate(
+            self.optimizer,
+            self.embedding_optimizer,
+            self.trainable_variables,
+            self.tables,
+            clip_norm,
+            non_finite,
+        )
+        self._training_step = TrainingStep(self, self._task_losses, plan, update)
         self._user_compile = {
+            "embedding_optimizer": self.embedding_optimizer, "clip_norm": clip_norm,
             "loss": loss, "loss_weights": loss_weights, "metrics": metrics, "weighted_metrics": weighted_metrics,
             "balancer": balancer_config(method), "level": level, "sample": sample, "tables": tables,
             "non_finite": non_finite, "missing": missing, "normalizer": normalizer,
@@ -164,10 +187,10 @@ class MultiTaskModel(keras.Model):
         losses = self._task_losses(y, y_pred, sample_weight, training=training)
         losses_T = losses.stacked()
         if training and self._balancing is not None and self._balancing.balancer.needs == "losses":
-            stats = Stats(tf.stop_gradient(losses_T), losses.active_T, None, self._step)
+            stats = Stats(summed(tf.stop_gradient(losses_T)), losses.active_T, None, self._step)
             losses_T *= self._balancing.weigh(stats)
         penalties = [tf.reduce_sum(tf.cast(penalty, tf.float32)) for penalty in self.losses]
-        return tf.add_n([tf.reduce_sum(losses_T), *penalties])
+        return tf.reduce_sum(losses_T) + tf.add_n([tf.zeros(()), *penalties]) / replicas()
 
     def loss_totals(self, labels: Mapping[str, Any], predictions: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
         """Sum of each task's losses over the labelled rows of a batch, and the number of those rows, ``(T,)`` each.
@@ -193,11 +216,20 @@ class MultiTaskModel(keras.Model):
         """The static weight of every task that has a loss."""
         return dict(self._require_objective().weights)
 
-    def make_train_function(self, force: bool = False) -> Any:
-        """Compiles the training step; with the optimizer's variables made before, it is traced once, not twice."""
-        if self.optimizer is not None and not self.optimizer.built:
+    @property
+    def tables(self) -> list[Any]:
+        """Variables of the embedding tables."""
+        return tables_of(self.layers)
+
+    def build_optimizers(self) -> None:
+        """Makes the optimizers' variables; made before the first step, the step is traced once, not twice."""
+        if self._training_step is not None:
             with self.distribute_strategy.scope():
-                self.optimizer.build(self.trainable_variables)
+                self._training_step.update.build()
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Compiles the training step."""
+        self.build_optimizers()
         return super().make_train_function(force)
 
     def train_step(self, data: Any) -> dict[str, Any]:
@@ -238,8 +270,7 @@ class MultiTaskModel(keras.Model):
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a loaded model as it was."""
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.optimizer is not None and self.built:
-            self.optimizer.build(self.trainable_variables)
+        self.build_optimizers()
 
     @property
     def _step(self) -> tf.Tensor:

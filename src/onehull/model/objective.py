@@ -15,6 +15,7 @@ from onehull.model.coverage import Coverage
 from onehull.model.joint_loss import JointLoss, RowLosses
 from onehull.model.labels import Labels, read_labels, row_weights
 from onehull.model.normalizer import denominator, from_reduction
+from onehull.model.replicas import replicas, state_variable, summed
 from onehull.model.row_loss import RowLoss
 
 
@@ -23,9 +24,10 @@ class TaskLosses(NamedTuple):
 
     Attributes:
         by_task: one scalar a task, normalised and multiplied by the static weights; exactly 0, with zero gradient,
-            without labels. Differentiate these: the gradient of one element of `stacked` would run backwards
-            through the layers of all tasks, with zeros.
-        active_T: bool, tasks with at least one label.
+            without labels. With several replicas, this one's share: the sum over all is the loss. Differentiate
+            these: the gradient of one element of `stacked` would run backwards through the layers of all tasks, with
+            zeros.
+        active_T: bool, tasks with at least one label in the batch.
     """
 
     by_task: tuple[tf.Tensor, ...]
@@ -72,7 +74,7 @@ class Objective:
         self.trackers = {task: keras.metrics.Mean(name=f"{task}_loss") for task in self.tasks}
         """Mean loss over labelled rows since the last reset, not weighted by the task's weight."""
         self._skip = skip_non_finite
-        self._not_finite_T = tf.Variable(tf.zeros(len(self.tasks), tf.int32), trainable=False, name="not_finite")
+        self._not_finite_T = state_variable(tf.zeros(len(self.tasks), tf.int32), "not_finite")
 
     def __call__(
         self,
@@ -93,13 +95,19 @@ class Objective:
             track: False for a second look at rows that are looked at anyway: nothing is moved.
         """
         sums = self._sums(labels, predictions, sample_weight)
-        labels_T = tf.stack([s.labels for s in sums])
-        rows = sums[0].rows
+        # What a loss is divided by belongs to the whole batch: a mean of the replicas' means is another number where
+        # one of them has more labels than another.
+        whole = _over_replicas(sums) if training else sums
+        labels_T, rows = tf.stack([part.labels for part in whole]), whole[0].rows
         share_T = self.coverage.share(labels_T, rows, training=training and track)
         losses = []
         for index, (task, part) in enumerate(zip(self.tasks, sums, strict=True)):
             below = denominator(
-                self._normalizers[task], rows=rows, labels=part.labels, weights=part.weights, share=share_T[index]
+                self._normalizers[task],
+                rows=rows,
+                labels=whole[index].labels,
+                weights=whole[index].weights,
+                share=share_T[index],
             )
             losses.append(self.weights[task] * part.total / tf.where(below > 0, below, 1.0))
         if track:
@@ -128,7 +136,8 @@ class Objective:
             # step names the cause.
             earlier_T = self._not_finite_T.value()
             closed = tf.constant(not self._skip) & tf.reduce_any(earlier_T > 0)
-            self._not_finite_T.assign(tf.where(closed, earlier_T, earlier_T + tf.cast(~finite_T, tf.int32)))
+            found_T = tf.minimum(summed(tf.cast(~finite_T, tf.int32)), 1)
+            self._not_finite_T.assign(tf.where(closed, earlier_T, earlier_T + found_T))
 
     def totals(self, labels: Mapping[str, Any], predictions: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Sum of each task's losses over the labelled rows of a batch, and their number, ``(T,)`` each; no weights."""
@@ -164,6 +173,17 @@ class _Sums(NamedTuple):
     labels: tf.Tensor
     weights: tf.Tensor
     rows: tf.Tensor
+
+
+def _over_replicas(sums: Sequence[_Sums]) -> list[_Sums]:
+    """Labels, weights and rows of the whole batch; the losses stay this replica's."""
+    if replicas() == 1:
+        return list(sums)
+    counts_T3 = summed(tf.stack([tf.stack([part.labels, part.weights, part.rows]) for part in sums]))
+    return [
+        part._replace(labels=counts_T3[index, 0], weights=counts_T3[index, 1], rows=counts_T3[index, 2])
+        for index, part in enumerate(sums)
+    ]
 
 
 def _quotient(numerator: tf.Tensor, denominator: tf.Tensor) -> tf.Tensor:

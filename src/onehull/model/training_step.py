@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -13,25 +13,16 @@ import tensorflow as tf
 from onehull.balance import Balancer
 from onehull.errors import suggest
 from onehull.model.balancing import Balancing
-from onehull.model.gradients import Gradient, all_finite
+from onehull.model.gradients import Gradient
 from onehull.model.gram_step import Cut, Forward, shared_variables
 from onehull.model.levels import LEVELS, Step
 from onehull.model.objective import TaskLosses
+from onehull.model.replicas import replicas, summed
 from onehull.model.sharing import find_sharing
-
-NonFinite = Literal["stop", "skip"]
-"""What happens to a batch whose loss or gradient is not finite: the weights take it in and training stops (the loss
-is reported), or the batch is left out."""
+from onehull.model.weight_update import WeightUpdate
 
 ComputeLosses = Callable[..., TaskLosses]
 """(labels, outputs, sample weights, *, training, track) → losses of the tasks."""
-
-
-def check_non_finite(non_finite: str) -> str:
-    """Raises ValueError for a choice that is not known."""
-    if non_finite not in get_args(NonFinite):
-        raise ValueError(f"non_finite must be 'stop' or 'skip'. Received {non_finite!r}.")
-    return non_finite
 
 
 @dataclass(frozen=True)
@@ -103,13 +94,13 @@ class TrainingStep:
         model: the model.
         task_losses: its losses.
         plan: how its tasks are balanced.
-        non_finite: what happens to a batch that is not finite.
+        update: how the gradients move the weights.
     """
 
     model: keras.Model
     task_losses: ComputeLosses
     plan: Plan
-    non_finite: NonFinite
+    update: WeightUpdate
 
     def run(self, data: Any, number: tf.Tensor) -> dict[str, Any]:
         """Trains on a batch; returns what Keras logs.
@@ -123,14 +114,15 @@ class TrainingStep:
         outputs, loss, gradients = (
             self._plain(x, y, sample_weight) if self.plan.cut is None else self._cut((x, y, sample_weight), number)
         )
-        taken = self._apply(loss, gradients, moving)
+        taken = self.update.apply(loss, gradients)
+        if self.update.non_finite == "skip":
+            for variable, before in moving:
+                variable.assign(tf.where(taken, variable.value, before))
         balancing = self.plan.balancing
         if balancing is not None and balancing.balancer.reevaluates:
             with self._unmoved():
-                again_T, _ = self.task_losses(
-                    y, self.model(x, training=True), sample_weight, training=True, track=False
-                )
-            balancing.observe(again_T)
+                again = self.task_losses(y, self.model(x, training=True), sample_weight, training=True, track=False)
+            balancing.observe(summed(again.stacked()))
         self._track(loss, taken, _rows(x))
         return self.model.compute_metrics(x, y, outputs, sample_weight=sample_weight)
 
@@ -141,7 +133,7 @@ class TrainingStep:
             outputs = model(x, training=True)
             loss = model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=sample_weight, training=True)
             scaled = model.optimizer.scale_loss(loss)
-        return outputs, loss, tape.gradient(scaled, model.trainable_variables)
+        return outputs, loss, tape.gradient(scaled, self.update.variables)
 
     def _cut(self, batch: Any, number: tf.Tensor) -> tuple[Any, tf.Tensor, list[Gradient]]:
         """Backward passes of each task, up to the level."""
@@ -163,33 +155,15 @@ class TrainingStep:
 
         step = Step(lambda: forward(batch, track=True), part, plan.balancing.weigh, number, plan.groups)
         done, gradients = LEVELS[plan.level](step)
-        return done.outputs, tf.reduce_sum(done.losses_T) + done.penalty, gradients
-
-    def _apply(self, loss: tf.Tensor, gradients: list[Gradient], moving: list[tuple[Any, tf.Tensor]]) -> tf.Tensor:
-        """Updates the weights; returns whether the batch was taken in."""
-        optimizer, variables = self.model.optimizer, self.model.trainable_variables
-
-        def update() -> Any:
-            optimizer.apply_gradients(zip(gradients, variables, strict=True))
-            return tf.no_op()
-
-        if self.non_finite == "stop":
-            update()
-            return tf.constant(True)
-        finite = tf.math.is_finite(loss)
-        if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):  # which looks at the gradients itself
-            finite &= all_finite(gradients)
-        tf.cond(finite, update, tf.no_op)
-        for variable, before in moving:
-            variable.assign(tf.where(finite, variable.value, before))
-        return finite
+        return done.outputs, tf.reduce_sum(done.losses_T) + done.penalty / replicas(), gradients
 
     def _track(self, loss: tf.Tensor, taken: tf.Tensor, rows: tf.Tensor) -> None:
         """Adds the loss to Keras' mean; a batch that was left out counts for nothing."""
         for metric in self.model.metrics:
             if metric.name == "loss":
                 weight = tf.where(taken, tf.cast(rows, tf.float32), 0.0)
-                metric.update_state(tf.where(taken, loss, 0.0), sample_weight=weight)
+                # Each replica's loss is its share of the whole, over its share of the rows.
+                metric.update_state(tf.where(taken, loss * replicas(), 0.0), sample_weight=weight)
 
     def _moving_statistics(self) -> list[tuple[Any, tf.Tensor]]:
         """Variables that the forward pass itself moves, with their values; not the seeds, which only go forward."""

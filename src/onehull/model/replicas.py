@@ -1,0 +1,71 @@
+"""What the replicas of a distributed step do together (`tf.distribute`); with one replica, nothing is done.
+
+A replica sees its own rows of the global batch. What is a property of the batch, such as the number of labels or a
+Gram matrix, is summed over the replicas, so that every replica decides the same and their weights stay equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def replicas() -> int:
+    """Number of replicas that the current step runs on."""
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
+def summed(value: Any) -> Any:
+    """The sum over all replicas of a tensor, or of each in a nested structure."""
+    if replicas() == 1:
+        return value
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def state_variable(value: Any, name: str) -> tf.Variable:
+    """A variable of TensorFlow, not of Keras: it belongs to training, not to the saved model.
+
+    All replicas assign the same value to it, because it is made of sums over all of them.
+    """
+    aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA
+    return tf.Variable(value, trainable=False, name=name, aggregation=aggregation)
+
+
+def batch_normalization(**options: Any) -> keras.layers.BatchNormalization:
+    """A batch normalisation over the rows of all replicas, where the model is built for several.
+
+    Args:
+        **options: of `keras.layers.BatchNormalization`.
+    """
+    return keras.layers.BatchNormalization(synchronized=replicas() > 1, **options)
+
+
+def run_where(taken: tf.Tensor, update: Callable[..., None], gradients: Sequence[Any]) -> None:
+    """Runs an update of the weights on every replica, or on none.
+
+    Args:
+        taken: bool, equal on all replicas.
+        update: gradients → None.
+        gradients: of this replica.
+    """
+    if replicas() == 1:
+        tf.cond(taken, lambda: _after(update, gradients), tf.no_op)
+        return
+
+    # Keras' optimizers leave the replica to update the copies, which TensorFlow forbids inside of a condition there:
+    # so the condition stands outside of the replicas, and each of them is entered again within.
+    def across(strategy: Any, taken: Any, gradients: Any) -> None:
+        first = strategy.experimental_local_results(taken)[0]
+        each = strategy.extended.call_for_each_replica
+        tf.cond(first, lambda: _after(each, update, args=(gradients,)), tf.no_op)
+
+    tf.distribute.get_replica_context().merge_call(across, args=(taken, gradients))
+
+
+def _after(call: Callable[..., Any], *args: Any, **kwargs: Any) -> tf.Operation:
+    """What a branch of `tf.cond` returns once it has called something for its effect."""
+    call(*args, **kwargs)
+    return tf.no_op()
