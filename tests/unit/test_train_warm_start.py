@@ -17,7 +17,7 @@ from onehull.model import FeatureEmbeddings, MultiTaskModel, build_model
 from onehull.spec.inputs import ModelInput
 from onehull.spec.labels import LabelDistribution
 from onehull.spec.model import Mmoe, Stem
-from onehull.spec.tasks import BinaryTask, RegressionTask
+from onehull.spec.tasks import BinaryTask, RegressionTask, Task
 from onehull.train.history import save_best
 from onehull.train.slots import places_of, restore_slots, save_slots
 from onehull.train.warm_start import Start, grow_model, load_model, warm_start
@@ -83,7 +83,7 @@ def saved(model: MultiTaskModel, directory: Path) -> tuple[Path, Path]:
 def test_growing_changes_no_prediction(section, head, tmp_path):
     before, after = transform("abc"), transform("abcde", "xyz")
     watch = RegressionTask.model_validate({"kind": "regression", "label": "watch", "head": {"kind": head}})
-    tasks = {"click": BinaryTask(kind="binary", label="click"), "watch": watch}
+    tasks: dict[str, Task] = {"click": BinaryTask(kind="binary", label="click"), "watch": watch}
     labels = LabelDistribution(mean=5.0, mean_log1p=1.5, quantiles=(0.0, 3.0, 9.0))
     priors = {"watch": 5.0 if head == "linear" else labels}
     old = build_model(section, tasks, before.inputs, priors=priors, seed=3)
@@ -135,14 +135,11 @@ def test_slots_move_with_their_rows_and_those_of_new_ids_are_fresh(embedding_opt
     for model_of, new, fresh in zip(*(_optimizers(m) for m in (old, grown, untouched)), strict=True):
         for was, now, first in zip(model_of.variables, new.variables, fresh.variables, strict=True):
             if was.name.startswith("embeddings_table_4_table"):
-                np.testing.assert_array_equal(
-                    *(rows_of(m, "user", v)[[0, 1, 2, 4]] for m, v in ((old, was), (grown, now)))
-                )
-                np.testing.assert_array_equal(*(rows_of(m, "item", v) for m, v in ((old, was), (grown, now))))
-                np.testing.assert_array_equal(
-                    *(rows_of(m, "user", v)[[3, 5]] for m, v in ((grown, now), (grown, first)))
-                )
-                assert np.abs(rows_of(old, "user", was)[3] - rows_of(grown, "user", first)[3]).max() > 0
+                users, users_now = rows_of(old, "user", was), rows_of(grown, "user", now)
+                np.testing.assert_array_equal(users[[0, 1, 2, 4]], users_now[[0, 1, 2, 4]])
+                np.testing.assert_array_equal(users_now[[3, 5]], rows_of(grown, "user", first)[[3, 5]])
+                np.testing.assert_array_equal(rows_of(old, "item", was), rows_of(grown, "item", now))
+                assert np.abs(users[3] - users_now[3]).max() > 0
                 compared += 1
             else:
                 np.testing.assert_array_equal(was, now)
