@@ -184,8 +184,7 @@ class EmbeddingOptimizer(keras.optimizers.Optimizer, ABC):
     def _move_rows(self, gradient: RowGradient, variable: Any, slots: Mapping[str, Any], rate: tf.Tensor) -> None:
         rows_U = gradient.rows_U
         before = {name: read_rows(slot, rows_U) for name, slot in slots.items()}
-        gradient_Ud = tf.cast(gradient.values_Ud, tf.float32)
-        values_Ud, after = self.move(read_rows(variable, rows_U), gradient_Ud, before, rate)
+        values_Ud, after = self.move(read_rows(variable, rows_U), gradient.values_Ud, before, rate)
         for name, slot in slots.items():
             write_rows(slot, rows_U, after[name])
         write_rows(variable, rows_U, values_Ud)
@@ -199,7 +198,7 @@ class EmbeddingOptimizer(keras.optimizers.Optimizer, ABC):
 
     def _summed(self, gradient: tf.IndexedSlices) -> RowGradient:
         if self._rows_are_unique:
-            return RowGradient(gradient.indices, gradient.values)
+            return RowGradient(gradient.indices, tf.cast(gradient.values, tf.float32))
         return summed_rows(gradient)
 
     def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
