@@ -40,7 +40,8 @@ def trained(optimizer, batches):
 
 def reference(move, batches):
     """The rows after ``move(row, gradient, state of the row, number of the step)`` of each row that comes."""
-    table, states = first_rows().astype("float64"), [{} for _ in range(6)]
+    table = first_rows().astype("float64")
+    states: list[dict] = [{} for _ in range(6)]
     for number, (rows, values) in enumerate(batches, 1):
         for row in np.unique(rows):
             table[row] = move(table[row], values[rows == row].astype("float64").sum(0), states[row], number)
@@ -101,7 +102,8 @@ def ftrl_of_the_paper(rate, beta, l1, l2):
 
 def test_ftrl_of_rows_that_start_at_zero():
     variable, optimizer = keras.Variable(np.zeros((6, 2), "float32")), FTRL(0.3, beta=0.2, l1=0.4, l2=0.1)
-    move, table, states = ftrl_of_the_paper(0.3, 0.2, 0.4, 0.1), np.zeros((6, 2)), [{} for _ in range(6)]
+    move, table = ftrl_of_the_paper(0.3, 0.2, 0.4, 0.1), np.zeros((6, 2))
+    states: list[dict] = [{} for _ in range(6)]
     for rows, values in gradients():
         optimizer.apply([tf.IndexedSlices(tf.constant(values), tf.constant(rows, tf.int32))], [variable])
         for row in np.unique(rows):
@@ -228,6 +230,7 @@ def test_the_schedule_of_a_spec_is_that_of_both():
     schedule = {"kind": "linear", "warmup_steps": 2, "decay_steps": 10, "end": 0.5}
     training = Training(learning_rate=0.5, embedding_learning_rate=0.1, schedule=schedule)  # type: ignore[arg-type]
     for optimizer, rate in ((dense_optimizer(training), 0.5), (embedding_optimizer(training), 0.1)):
+        assert optimizer is not None
         assert float(optimizer.learning_rate) == pytest.approx(rate / 2)
         optimizer.iterations.assign(20)
         assert float(optimizer.learning_rate) == pytest.approx(rate / 2)
