@@ -19,6 +19,7 @@ from onehull.cli import (
     schema,
     serve,
     train,
+    update,
     world,
 )
 from onehull.cli.native_logs import divert
@@ -26,7 +27,7 @@ from onehull.errors import OneHullError, SpecError
 
 EXIT_SPEC, EXIT_ERROR, EXIT_INTERRUPTED = 2, 1, 130
 
-VERBS = (demo, run, check, schema, world, assemble, prepare, train, evaluate, export, serve)
+VERBS = (demo, run, update, check, schema, world, assemble, prepare, train, evaluate, export, serve)
 """In the order of the help: the whole way first, then what it is made of."""
 
 

@@ -16,15 +16,18 @@ import polars as pl
 from pydantic import ValidationError
 
 from onehull.errors import ArtifactError
-from onehull.features import Transform
+from onehull.features import IdCounts, Transform
 from onehull.records.manifest import file_sha256
 from onehull.spec import Spec, load_spec
 from onehull.spec.bundle import (
+    COUNTS,
     ITEM_TABLE,
+    KERAS_MODEL,
     LITERT_MODEL,
     MANIFEST,
     MANIFEST_DIGEST,
     METRICS,
+    SLOTS,
     SPEC,
     STATISTICS,
     TRANSFORM,
@@ -78,6 +81,25 @@ class Bundle:
     def litert_path(self) -> Path:
         """The LiteRT model, from encoded inputs to the score of every task."""
         return self.path / LITERT_MODEL
+
+    @property
+    def keras_path(self) -> Path:
+        """The Keras model, which an update begins with."""
+        return self.path / KERAS_MODEL
+
+    @property
+    def slots_path(self) -> Path | None:
+        """What the model's optimizers and balancer keep (`onehull.train.slots`); None where nothing was saved."""
+        return self.path / SLOTS if SLOTS in self.manifest.files else None
+
+    @cached_property
+    def counts(self) -> IdCounts:
+        """Decayed counts of the ids, from which vocabularies grow.
+
+        Raises:
+            ArtifactError: the bundle has none: an older version of OneHull wrote it.
+        """
+        return IdCounts.load(self.path / COUNTS)
 
     def _table(self, name: str) -> pl.DataFrame | None:
         return pl.read_parquet(self.path / name) if name in self.manifest.files else None

@@ -21,17 +21,19 @@ from onehull.errors import ArtifactError
 from onehull.export.bundle import FORMAT, Bundle, bundle_versions, open_bundle
 from onehull.export.parity import check_parity
 from onehull.export.scoring import RawScorer, litert_model
-from onehull.features import Transform
+from onehull.features import IdCounts, Transform
 from onehull.fusion import Formula
 from onehull.records.manifest import file_sha256
 from onehull.spec import Spec, dump_spec
 from onehull.spec.bundle import (
+    COUNTS,
     ITEM_TABLE,
     KERAS_MODEL,
     LITERT_MODEL,
     MANIFEST,
     MANIFEST_DIGEST,
     METRICS,
+    SLOTS,
     SPEC,
     STATISTICS,
     TRANSFORM,
@@ -59,6 +61,10 @@ class Contents:
     users: pl.DataFrame | None
     items: pl.DataFrame | None
     simulated: bool
+    counts: IdCounts
+    """Of ids, for the next update."""
+    slots: Path | None = None
+    """File of the optimizers' and the balancer's variables, for the next update."""
 
 
 def export_bundle(model: keras.Model, contents: Contents, rows: pl.DataFrame, directory: Path) -> Bundle:
@@ -97,6 +103,7 @@ def _write_parts(model: keras.Model, contents: Contents, rows: pl.DataFrame, bui
     litert.write_bytes(litert_model(model, contents.transform.inputs))
     model.save(building / KERAS_MODEL)
     contents.transform.save(building / TRANSFORM)
+    _write_training(contents, building)
     (building / SPEC).write_text(dump_spec(contents.spec), encoding="utf-8")
     (building / METRICS).write_text(json.dumps(contents.metrics, indent=2) + "\n", encoding="utf-8")
     (building / STATISTICS).write_text(contents.statistics.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -104,6 +111,14 @@ def _write_parts(model: keras.Model, contents: Contents, rows: pl.DataFrame, bui
         if table is not None:
             table.write_parquet(building / name)
     return check_parity(model, contents.transform, rows, building, litert)
+
+
+def _write_training(contents: Contents, building: Path) -> None:
+    """What the next update begins with, beside the model."""
+    (building / COUNTS).parent.mkdir()
+    contents.counts.save(building / COUNTS)
+    if contents.slots is not None:
+        shutil.copyfile(contents.slots, building / SLOTS)
 
 
 def _publish(contents: Contents, parity: Parity, building: Path, directory: Path) -> Path:

@@ -9,18 +9,19 @@ next: new ids are added, and nothing that a model has learned moves.
 from onehull.features.analyze import analyze
 from onehull.features.arrays import ArrayTransform
 from onehull.features.counts import IdCounts, count_ids
-from onehull.features.grow import Grown, grow, new_rows
+from onehull.features.grow import Measured, grow, measure, new_rows
 from onehull.features.statistics import feature_statistics
 from onehull.features.transform import Transform
 
 __all__ = [
     "ArrayTransform",
-    "Grown",
     "IdCounts",
+    "Measured",
     "Transform",
     "analyze",
     "count_ids",
     "feature_statistics",
     "grow",
+    "measure",
     "new_rows",
 ]

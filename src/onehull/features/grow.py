@@ -16,6 +16,7 @@ import polars as pl
 
 from onehull.errors import DataError
 from onehull.features import columns
+from onehull.features.analyze import analyze
 from onehull.features.counts import COUNT, DECAY, VALUE, IdCounts, add_counts, bounded, count_ids
 from onehull.features.transform import (
     BucketsTransform,
@@ -32,16 +33,32 @@ from onehull.spec.samples import SPLIT
 
 
 @dataclass(frozen=True)
-class Grown:
-    """What became of a transform.
+class Measured:
+    """What a day's rows say of the features.
 
     Attributes:
-        transform: with the new ids.
-        counts: of yesterday and today, bounded; the next growth starts from them.
+        transform: raw values → encoded inputs.
+        counts: of this day's ids and of those before, bounded; the next growth starts from them.
     """
 
     transform: Transform
     counts: IdCounts
+
+
+def measure(features: Mapping[str, Feature], samples: pl.LazyFrame) -> Measured:
+    """The first day: `analyze`, with the counts that the next one grows from.
+
+    Args:
+        features: the spec's features.
+        samples: the samples table (`onehull.spec.samples`).
+
+    Raises:
+        DataError: as `analyze`.
+    """
+    counts = count_ids(features, samples)
+    transform = analyze(features, samples, counts)
+    known = {name: f.values for name, f in transform.features.items() if isinstance(f, VocabularyTransform)}
+    return Measured(transform, bounded(counts, known))
 
 
 def grow(
@@ -51,7 +68,7 @@ def grow(
     samples: pl.LazyFrame,
     *,
     decay: float = DECAY,
-) -> Grown:
+) -> Measured:
     """Adds today's ids to the vocabularies of a transform.
 
     An id enters when its decayed count reaches the feature's `min_count`. New ids are appended, the most frequent
@@ -84,7 +101,7 @@ def grow(
             assert isinstance(feature, (CategoricalFeature, ListFeature))  # noqa: S101  `_check_same` saw to it
             known[name] = _grown(old.values, total.tables[name], feature.min_count, feature.max_size)
             found[name] = old.model_copy(update={"values": known[name]})
-    return Grown(Transform(features=found), bounded(total, known))
+    return Measured(Transform(features=found), bounded(total, known))
 
 
 def new_rows(old: Transform, new: Transform) -> dict[str, np.ndarray]:
@@ -140,7 +157,7 @@ def _changed(name: str, before: tuple[str, ...], after: tuple[str, ...]) -> np.n
 
 
 def _check_same(features: Mapping[str, Feature], transform: Transform) -> None:
-    if list(features) != list(transform.features):
+    if features.keys() != transform.features.keys():
         rule = f"features must be those of the transform, {list(transform.features)}"
         raise ValueError(f"{rule}. Received {list(features)}.")
     for name, feature in features.items():

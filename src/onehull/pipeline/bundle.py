@@ -11,10 +11,11 @@ import polars as pl
 
 from onehull.events import feature_sources, load_entities
 from onehull.export import Bundle
-from onehull.features import Transform, feature_statistics
+from onehull.features import IdCounts, Transform, feature_statistics
 from onehull.fusion import Formula, default_formula, parse_formula
 from onehull.pipeline.evaluation import PREDICTIONS, samples_of, simulated
 from onehull.pipeline.project import Project
+from onehull.pipeline.yesterday import Yesterday
 from onehull.spec import Spec
 from onehull.spec.bundle import ID_COLUMN, POPULARITY_COLUMN, Statistics, TaskStatistics
 from onehull.spec.samples import ITEM, SPLIT, label_column
@@ -22,29 +23,42 @@ from onehull.spec.samples import ITEM, SPLIT, label_column
 _PARITY_ROWS = 1000
 
 
-def export_project(project: Project) -> Bundle:
-    """Exports the trained model of a project as the next version of its bundle."""
+def export_project(project: Project, yesterday: Yesterday | None = None) -> Bundle:
+    """Exports the trained model of a project as the next version of its bundle.
+
+    Args:
+        project: whose model is trained and evaluated.
+        yesterday: what it was trained from; the bundle is then the next version of that one, and statistics go on from
+            there.
+    """
     import keras
 
     import onehull.model  # noqa: F401  registers the layers that the file names
     from onehull.export.write import Contents, export_bundle
+    from onehull.train.history import SLOTS
 
     spec = project.spec
     transform = Transform.load(project.transform)
+    statistics, items = _statistics(project, transform), _items(project)
+    if yesterday is not None:
+        statistics, items = yesterday.statistics(statistics), yesterday.items(items, statistics)
+    slots = project.training / SLOTS
     contents = Contents(
         spec=spec,
         transform=transform,
         formula=formula_of(spec),
-        statistics=_statistics(project, transform),
+        statistics=statistics,
         metrics=json.loads((project.evaluation / "report.json").read_text(encoding="utf-8")),
         sources=feature_sources(spec, project.data),
         users=load_entities(spec, project.data, "user", samples=project.samples),
-        items=_items(project),
+        items=items,
         simulated=simulated(project) is not None,
+        counts=IdCounts.load(project.counts),
+        slots=slots if slots.is_file() else None,
     )
     model = keras.models.load_model(project.training / "model.keras", compile=False)
     rows = samples_of(project, "validation").head(_PARITY_ROWS)
-    return export_bundle(model, contents, rows, project.bundle)
+    return export_bundle(model, contents, rows, project.bundle if yesterday is None else yesterday.directory)
 
 
 def formula_of(spec: Spec) -> Formula:

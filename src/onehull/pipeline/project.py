@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -60,6 +60,10 @@ class Project:
         directory = Path(out) if out is not None else Path("runs") / document.name
         return cls(document, root, directory, console or Console(quiet=True), str(path or "spec"), baseline)
 
+    def with_spec(self, spec: Spec) -> Project:
+        """The same project with another spec."""
+        return replace(self, spec=spec)
+
     def check_data(self) -> None:
         """Raises SpecError for every file or column that the spec names and the data lack."""
         from onehull.events import data_faults
@@ -77,6 +81,11 @@ class Project:
     def transform(self) -> Path:
         """What analysis found."""
         return self.out / "records" / "transform.json"
+
+    @property
+    def counts(self) -> Path:
+        """Counts of ids, for the next update."""
+        return self.out / "records" / "counts.parquet"
 
     @property
     def records(self) -> Path:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from onehull.errors import ArtifactError
 from onehull.pipeline.cache import Kept, build_once, file_state, fingerprint, finished_key
 from onehull.pipeline.progress import bar
 from onehull.pipeline.project import Baseline, Project
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from onehull.features import Measured
 
 
 @dataclass(frozen=True)
@@ -71,26 +76,43 @@ def _assemble(project: Project, partial: Path) -> None:
         assemble(project.spec, project.data, partial, progress=shown.share)
 
 
+_PREPARED = 2
+"""Raised when the step writes other files than before."""
+
+
 def _prepare_key(project: Project) -> str:
-    return fingerprint(_assemble_key(project), project.spec.section("features"))
+    return fingerprint(_assemble_key(project), _PREPARED, project.spec.section("features"))
 
 
 def _prepare(project: Project, partial: Path) -> None:
+    from onehull.features import measure
+
+    prepare_project(project, partial, lambda samples: measure(project.spec.features, samples))
+
+
+def prepare_project(project: Project, partial: Path, measured: Callable[[pl.LazyFrame], Measured]) -> None:
+    """Fills a directory with the transform, the counts of ids and the shards.
+
+    Args:
+        project: whose samples are assembled.
+        partial: the directory.
+        measured: the samples → their transform and counts.
+    """
     with bar(project.console, "prepare") as shown:
         shown.begin("analysing features")
         import polars as pl
 
-        from onehull.features import analyze
         from onehull.records import write_records
 
         samples = pl.scan_parquet(project.samples)
-        transform = analyze(project.spec.features, samples)
-        transform.save(partial / "transform.json")
+        found = measured(samples)
+        found.transform.save(partial / project.transform.name)
+        found.counts.save(partial / project.counts.name)
         shown.begin("writing shards", total=samples.select(pl.len()).collect().item())
         tasks = project.spec.tasks
         write_records(
             project.samples,
-            transform,
+            found.transform,
             list(tasks),
             partial / "shards",
             quantities={name: task.duration for name, task in tasks.items() if task.kind == "regression"},

@@ -69,14 +69,14 @@ def evaluate(spec: AnySpec, *, baseline: Baseline = "none", **where: Unpack[Wher
         baseline: ``single`` also trains one model a task and compares each task with it.
         **where: see `Where`.
     """
-    project = _open(spec, where, baseline)
+    project = open_project(spec, where, baseline)
     _do(EVALUATE, project, where)
     return read_report(project)
 
 
 def export(spec: AnySpec, **where: Unpack[Where]) -> Bundle:
     """Exports the next version of the bundle, unless the latest was made from the same model and settings."""
-    project = _open(spec, where)
+    project = open_project(spec, where)
     with project.locked():
         return _export(project, force=where.get("force", False))
 
@@ -95,7 +95,7 @@ def run(spec: AnySpec, *, baseline: Baseline = "none", **where: Unpack[Where]) -
         ArtifactError: the output directory is in use, full or not writable.
         ExportError: the exported forms of the model disagree.
     """
-    project = _open(spec, where, baseline)
+    project = open_project(spec, where, baseline)
     force = where.get("force", False)
     with project.locked():
         steps = tuple(step.do(project, force=force) for step in (ASSEMBLE, PREPARE, TRAIN, EVALUATE))
@@ -103,7 +103,8 @@ def run(spec: AnySpec, *, baseline: Baseline = "none", **where: Unpack[Where]) -
         return RunResult(read_report(project), bundle, steps)
 
 
-def _open(spec: AnySpec, where: Where, baseline: Baseline = "none") -> Project:
+def open_project(spec: AnySpec, where: Where, baseline: Baseline = "none") -> Project:
+    """The project that a verb works on."""
     if isinstance(spec, Project):
         return spec
     return Project.open(
@@ -112,7 +113,7 @@ def _open(spec: AnySpec, where: Where, baseline: Baseline = "none") -> Project:
 
 
 def _do(step: Step, spec: AnySpec, where: Where) -> Kept:
-    project = _open(spec, where)
+    project = open_project(spec, where)
     with project.locked():
         return step.do(project, force=where.get("force", False))
 

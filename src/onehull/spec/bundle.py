@@ -1,7 +1,8 @@
 """The bundle's layout and manifest: the one artifact that serving, monitoring and comparison read.
 
 ``NAME/VERSION/`` holds a SavedModel that TensorFlow Serving loads as it is (``saved_model.pb``, ``variables/``),
-and beside it the files below. `Manifest.files` lists every file with its SHA-256.
+and beside it the files below; what the next training begins with, and serving does not read, stands in ``training/``.
+`Manifest.files` lists every file with its SHA-256.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ METRICS = "metrics.json"
 STATISTICS = "statistics.json"
 USER_TABLE = "users.parquet"
 ITEM_TABLE = "items.parquet"
+COUNTS = "training/counts.parquet"
+"""Decayed counts of ids, from which vocabularies grow."""
+SLOTS = "training/slots.npz"
+"""What optimizers and balancer keep beside the weights of ``model.keras``."""
 
 ID_COLUMN = "id"
 """Key of both entity tables; features stand in columns ``x.NAME``, what the page shows in ``show.NAME``."""

@@ -1,4 +1,4 @@
-"""What training leaves behind: the model of the best epoch, and the history."""
+"""What training leaves behind: the model of the best epoch, what its optimizers keep, and the history."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from typing import Any
 from onehull.errors import ArtifactError
 from onehull.model import MultiTaskModel
 from onehull.train.checkpoint import Progress, write_atomically
+from onehull.train.slots import save_slots
 
-MODEL, HISTORY = "model.keras", "history.json"
+MODEL, SLOTS, HISTORY = "model.keras", "slots.npz", "history.json"
 
 
 def save_best(directory: Path, model: MultiTaskModel) -> Path:
     """Writes the model as it is now, without its optimizer, in the place of an earlier best one.
+
+    What optimizers and balancer keep stands beside it, for the training that begins with this model. Killed between
+    the two, the run does the epoch again, and writes both again.
 
     Raises:
         ArtifactError: it cannot be written; the earlier one is intact.
@@ -30,6 +34,8 @@ def save_best(directory: Path, model: MultiTaskModel) -> Path:
         building.mkdir(parents=True, exist_ok=True)
         inference.save(building / MODEL)
         (building / MODEL).replace(path)
+        if model.compiled:
+            save_slots(directory / SLOTS, model)
     except OSError as error:
         remedy = "Free some space, then run the same command again: it continues."
         raise ArtifactError(f"{path} cannot be written: {error}. The last good model is intact. {remedy}") from error

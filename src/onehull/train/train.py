@@ -21,6 +21,7 @@ from onehull.spec.labels import LabelDistribution
 from onehull.spec.tasks import BinaryTask, RegressionTask, Task
 from onehull.train.history import MODEL
 from onehull.train.loop import fit_model
+from onehull.train.warm_start import Start
 
 VALIDATION_BATCH = 8192
 _STEPS_PER_CALL = 16
@@ -58,6 +59,7 @@ def train(
     tasks: Sequence[str] | None = None,
     progress: bool | Bars = True,
     resume: bool = True,
+    start: Start | None = None,
 ) -> TrainResult:
     """Trains the model of a spec on shards. Validation chooses the epoch; the test part is never read.
 
@@ -68,6 +70,7 @@ def train(
         tasks: train on these tasks only (one: the single-task baseline). Default: all.
         progress: whether to show progress on standard error, or the bars to draw it in.
         resume: continue an interrupted training of the same data and settings.
+        start: a trained model of the same spec to begin with. Default: initial values.
 
     Raises:
         SpecError: a task is not in the spec.
@@ -81,7 +84,9 @@ def train(
     keras.utils.set_random_seed(spec.training.seed)
     if spec.training.deterministic:
         tf.config.experimental.enable_op_determinism()
-    model = _compiled_model(spec, chosen, manifest)
+    model = _compiled_model(spec, chosen, manifest, start)
+    if start is not None:
+        start.go_on(model)
     training, names = spec.training, list(chosen)
 
     def epoch_data(epoch: int) -> tf.data.Dataset:
@@ -97,7 +102,7 @@ def train(
         training,
         out_dir,
         binary=[name for name, task in chosen.items() if isinstance(task, BinaryTask)],
-        fingerprint=_fingerprint(spec, names, manifest),
+        fingerprint=_fingerprint(spec, names, manifest, start),
         progress=progress,
         resume=resume,
     )
@@ -190,9 +195,14 @@ def _chosen_tasks(spec: Spec, tasks: Sequence[str] | None) -> dict[str, Task]:
     return {name: spec.tasks[name] for name in names}
 
 
-def _compiled_model(spec: Spec, tasks: Mapping[str, Task], manifest: RecordsManifest) -> MultiTaskModel:
+def _compiled_model(
+    spec: Spec, tasks: Mapping[str, Task], manifest: RecordsManifest, start: Start | None = None
+) -> MultiTaskModel:
     priors = starting_points(tasks, manifest)
-    model = build_model(spec.model, tasks, manifest.inputs, priors=priors, seed=spec.training.seed)
+    if start is not None:
+        model = start.begin()
+    else:
+        model = build_model(spec.model, tasks, manifest.inputs, priors=priors, seed=spec.training.seed)
     coverage = {name: manifest.labels[name].coverage for name in tasks}
     shares = {
         n: p for n, p in priors.items() if isinstance(tasks[n], BinaryTask) and not isinstance(p, LabelDistribution)
@@ -216,11 +226,12 @@ def _balance(spec: Spec, tasks: Mapping[str, Task]) -> Balance:
     return StaticBalance(normalizer=spec.balance.normalizer) if len(tasks) == 1 else spec.balance
 
 
-def _fingerprint(spec: Spec, tasks: Sequence[str], manifest: RecordsManifest) -> str:
+def _fingerprint(spec: Spec, tasks: Sequence[str], manifest: RecordsManifest, start: Start | None) -> str:
     """Key of what an epoch depends on; more epochs or more patience continue the same training."""
     sections = spec.section("tasks", "model", "balance", "training")
     for name in ("epochs", "patience", "tensorboard"):
         sections["training"].pop(name)
     shards = {split: [shard.sha256 for shard in shards] for split, shards in manifest.splits.items()}
-    text = json.dumps([sections, list(tasks), shards], sort_keys=True)
+    begun = [] if start is None else [start.digest]
+    text = json.dumps([sections, list(tasks), shards, *begun], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
