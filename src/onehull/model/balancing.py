@@ -5,6 +5,7 @@ Shapes: ``T`` tasks, ``G`` groups of variables.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,7 +37,8 @@ class Balancing:
         }
         self.weights = TaskWeights(tasks)
         self.conflicts = Conflicts(tasks) if balancer.needs == "gram" else None
-        self._weighed: Stats | None = None
+        # The replicas of a step are traced in threads of their own, in turn.
+        self._weighed = threading.local()
         # A solver is hundreds of operations on a few numbers: one compiled kernel instead of as many small ones.
         self._update = tf.function(balancer.update, jit_compile=True, autograph=False)
         self._observe = tf.function(balancer.observe, jit_compile=True, autograph=False)
@@ -58,12 +60,13 @@ class Balancing:
         self.weights.update_state(weights_T, stats.active_T)
         if self.conflicts is not None:
             self.conflicts.update_state(stats)
-        self._weighed = stats if self.balancer.reevaluates else None
+        self._weighed.stats = stats if self.balancer.reevaluates else None
         return weights
 
     def observe(self, losses_T: tf.Tensor) -> None:
         """Moves the state on by the losses of the batch that was weighed last, after the step."""
-        stats, self._weighed = self._weighed, None
+        stats = getattr(self._weighed, "stats", None)
+        self._weighed.stats = None
         if stats is None:
             return
         self._moved(

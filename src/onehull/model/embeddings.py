@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from onehull.model.embedding_table import EmbeddingTable, Place
-from onehull.model.replicas import replicas, summed
+from onehull.model.replicas import replicas, replicas_here, summed
 from onehull.spec.inputs import MISSING_ID, ModelInput
 
 
@@ -140,8 +140,11 @@ class FeatureEmbeddings(keras.layers.Layer):
 
     def _penalise(self, rows: Any, training: bool) -> None:
         if self.l2 and training:
-            # A mean over the rows of all replicas, which each of them takes a share of.
-            count = summed(tf.cast(tf.shape(rows)[0], tf.float32)) / replicas()
+            count = tf.cast(tf.shape(rows)[0], tf.float32)
+            # Replicas of one process take turns where they sum something, and Keras keeps one list of penalties for
+            # all of them: nothing may be summed while a model is called.
+            if replicas_here() == 1:
+                count = summed(count) / replicas()
             self.add_loss(self.l2 * tf.reduce_sum(tf.square(tf.cast(rows, tf.float32))) / count)
 
     def _dim(self, item: ModelInput) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from onehull.model.replicas import replicas, summed
+from onehull.model.replicas import replicas, summed, summed_rows
 
 Gradient = Any
 """A tensor, `tf.IndexedSlices` for rows of an embedding, or None."""
@@ -99,7 +99,7 @@ class SparseGradients(TaskGradients):
         """Rows of all replicas; those that several of them look up are added up."""
         tasks, width = self.rows_TUd.shape[0], self.rows_TUd.shape[2]
         beside_UTd = tf.reshape(tf.transpose(self.rows_TUd, [1, 0, 2]), [-1, tasks * width])
-        whole = summed(tf.IndexedSlices(beside_UTd, self.indices_U, self.dense_shape))
+        whole = summed_rows(tf.IndexedSlices(beside_UTd, self.indices_U))
         parts = tf.split(whole.values, tasks, axis=1)
         return SparseGradients.deduplicated([tf.IndexedSlices(part, whole.indices, self.dense_shape) for part in parts])
 

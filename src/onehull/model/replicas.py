@@ -1,6 +1,6 @@
 """What the replicas of a distributed step do together (`tf.distribute`); with one replica, nothing is done.
 
-A replica sees its own rows of the global batch. What is a property of the batch, such as the number of labels or a
+Replica r of R sees rows r, r + R, … of the whole batch. What is a property of the batch, such as the number of labels or a
 Gram matrix, is summed over the replicas, so that every replica decides the same and their weights stay equal.
 """
 
@@ -18,11 +18,30 @@ def replicas() -> int:
     return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
+def replicas_here() -> int:
+    """Number of replicas of the current step in this process."""
+    return len(tf.distribute.get_strategy().extended.worker_devices) if replicas() > 1 else 1
+
+
+def replica() -> tf.Tensor:
+    """Number of this replica, from 0."""
+    return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
+
+
 def summed(value: Any) -> Any:
     """The sum over all replicas of a tensor, or of each in a nested structure."""
     if replicas() == 1:
         return value
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def summed_rows(rows: tf.IndexedSlices) -> tf.IndexedSlices:
+    """The sum over all replicas of rows of a table: all of them, those that several replicas have more than once."""
+    if replicas() == 1:
+        return rows
+    context = tf.distribute.get_replica_context()
+    values, indices = (context.all_gather(part, axis=0) for part in (rows.values, rows.indices))
+    return tf.IndexedSlices(tf.ensure_shape(values, rows.values.shape), indices, rows.dense_shape)
 
 
 def state_variable(value: Any, name: str) -> tf.Variable:

@@ -17,7 +17,7 @@ from onehull.model.gradients import Gradient
 from onehull.model.gram_step import Cut, Forward, shared_variables
 from onehull.model.levels import LEVELS, Step
 from onehull.model.objective import TaskLosses
-from onehull.model.replicas import replicas, summed
+from onehull.model.replicas import replica, replicas, summed
 from onehull.model.sharing import find_sharing
 from onehull.model.weight_update import WeightUpdate
 
@@ -161,8 +161,8 @@ class TrainingStep:
         """Adds the loss to Keras' mean; a batch that was left out counts for nothing."""
         for metric in self.model.metrics:
             if metric.name == "loss":
-                weight = tf.where(taken, tf.cast(rows, tf.float32), 0.0)
-                # Each replica's loss is its share of the whole, over its share of the rows.
+                # Each replica's loss is its share of the whole; the metric adds the replicas up.
+                weight = tf.where(taken, summed(tf.cast(rows, tf.float32)) / replicas(), 0.0)
                 metric.update_state(tf.where(taken, loss * replicas(), 0.0), sample_weight=weight)
 
     def _moving_statistics(self) -> list[tuple[Any, tf.Tensor]]:
@@ -180,8 +180,11 @@ class TrainingStep:
 
 
 def _first_rows(batch: Any, share: float) -> Any:
-    rows = _rows(batch[0])
-    kept = tf.cast(tf.math.ceil(tf.cast(rows, tf.float32) * share), tf.int32)
+    """This replica's part of the first rows of the whole batch, of which replica r of R has rows r, r + R, …"""
+    number = tf.cast(summed(_rows(batch[0])), tf.float32)
+    kept = tf.cast(tf.math.ceil(number * share), tf.int32)
+    if replicas() > 1:
+        kept = (kept - replica() + replicas() - 1) // replicas()
     return keras.tree.map_structure(lambda leaf: None if leaf is None else leaf[:kept], batch)
 
 
