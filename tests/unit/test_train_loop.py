@@ -54,9 +54,10 @@ def shuffled(part, size=32):
     """Batches of an epoch, in an order that depends on its number only."""
     count = len(part[0]["user"])
 
-    def epoch(number):
-        order = np.random.default_rng([7, number]).permutation(count)
-        return batches(tuple({name: values[order] for name, values in group.items()} for group in part), size)
+    def epoch(at):
+        order = np.random.default_rng([7, at.epoch]).permutation(count)
+        ordered = batches(tuple({name: values[order] for name, values in group.items()} for group in part), size)
+        return ordered.skip(at.batch)
 
     return epoch
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import keras
 
@@ -28,6 +29,7 @@ from onehull.model.names import LayerNames
 from onehull.model.ple import ple
 from onehull.model.shared_bottom import shared_bottom
 from onehull.model.stem import stem
+from onehull.optimizers.build import dense_optimizer, embedding_optimizer
 from onehull.spec.balance import Balance
 from onehull.spec.heads import Linear
 from onehull.spec.inputs import ModelInput
@@ -67,6 +69,7 @@ def build_model(
     *,
     priors: Mapping[str, float | LabelDistribution] | None = None,
     seed: int = 0,
+    precision: Literal["float32", "bfloat16"] = "float32",
 ) -> MultiTaskModel:
     """Builds the model of a spec; its outputs are named by the tasks, ``(B, 1)`` or ``(B, classes)``.
 
@@ -81,9 +84,31 @@ def build_model(
             regression (mean of log(1 + y) under ``log1p``), the distribution of the labels where the task's `head` is
             not linear.
         seed: seed of all initial values; together with the layers' names, so that the order of tasks is irrelevant.
+        precision: what the layers calculate in; weights, tables, predictions and losses are float32.
     """
     require_tensorflow()
-    priors = priors or {}
+    with _precision(precision):
+        return _build(section, tasks, inputs, priors or {}, seed)
+
+
+@contextmanager
+def _precision(precision: str) -> Iterator[None]:
+    """Layers that are made in it calculate in this precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(before if precision == "float32" else f"mixed_{precision}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _build(
+    section: Model,
+    tasks: Mapping[str, Task],
+    inputs: Sequence[ModelInput],
+    priors: Mapping[str, float | LabelDistribution],
+    seed: int,
+) -> MultiTaskModel:
     symbolic = {item.name: keras.Input(item.shape, dtype=item.dtype, name=item.name) for item in inputs}
     names = LayerNames([*symbolic, *tasks])
     towers = {name: section.tower if task.tower is None else task.tower for name, task in tasks.items()}
@@ -123,6 +148,7 @@ def compile_model(
     coverage: Mapping[str, float] | None = None,
     shares: Mapping[str, float] | None = None,
     steps_per_execution: int = 1,
+    jit_compile: bool = False,
 ) -> None:
     """Compiles a model with the losses, the balancing and the optimizer of a spec.
 
@@ -136,22 +162,25 @@ def compile_model(
         coverage: share of labelled rows of each task in training, where it is known. A loss that sees other rows than
             the labelled ones follows its own share.
         shares: share of positive labels of the binary tasks in training, for ``balance.reference: prior``.
-        steps_per_execution: steps between two calls of callbacks.
+        steps_per_execution: steps between two calls of callbacks, for Keras' own `fit`.
+        jit_compile: whether XLA compiles the step; on CPUs it is usually slower, and compiles each batch size.
     """
     losses = {name: space_loss(name, tasks, section) or loss(task) for name, task in tasks.items()}
     if coverage is not None:
         coverage = {name: share for name, share in coverage.items() if not isinstance(losses[name], JointLoss)}
     model.compile(
-        optimizer=optimizer(training),
+        optimizer=dense_optimizer(training),
+        embedding_optimizer=embedding_optimizer(training),
+        clip_norm=training.clip_norm,
         loss=losses,
         loss_weights=task_weights(balance, list(tasks), shares),
         balancer=build_balancer(balance, list(tasks)),
         **balance.model_dump(include={"level", "sample", "tables"}),
-        non_finite=training.non_finite,
+        non_finite="skip" if training.non_finite == "skip" else "stop",
         normalizer=balance.normalizer,
         coverage=coverage,
         steps_per_execution=steps_per_execution,
-        jit_compile=False,  # measured on CPU: slower, and every new batch size compiles again
+        jit_compile=jit_compile,
     )
 
 
@@ -226,14 +255,3 @@ def ancestors(name: str, tasks: Mapping[str, Task]) -> tuple[str, ...]:
         chain.insert(0, parent)
         parent = tasks[parent].observed_when
     return tuple(chain)
-
-
-def optimizer(training: Training) -> keras.optimizers.Optimizer:
-    """The optimizer of a spec."""
-    kinds = {
-        "adam": keras.optimizers.Adam,
-        "adamw": keras.optimizers.AdamW,
-        "adagrad": keras.optimizers.Adagrad,
-        "sgd": keras.optimizers.SGD,
-    }
-    return kinds[training.optimizer](learning_rate=training.learning_rate, global_clipnorm=training.clip_norm)

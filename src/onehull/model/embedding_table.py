@@ -1,4 +1,4 @@
-"""One embedding table that several features share the rows of: one look-up, one sparse gradient and one update a step."""
+"""A table of embeddings that several features own rows of: one look-up, one sparse gradient and one update a step."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ from onehull.model.replicas import replicas, summed
 from onehull.model.task_metrics import TaskMetrics
 from onehull.model.training_step import TrainingStep, plan_balancing
 from onehull.model.weight_update import NonFinite, WeightUpdate, check_non_finite
+from onehull.optimizers import get_embedding_optimizer
 
 
 @keras.saving.register_keras_serializable(package="onehull")
@@ -123,11 +124,7 @@ class MultiTaskModel(keras.Model):
             auto_scale_loss=auto_scale_loss,
         )
         method = get_balancer(balancer)
-        if embedding_optimizer is not None:
-            from onehull.optimizers import get_embedding_optimizer
-
-            embedding_optimizer = get_embedding_optimizer(embedding_optimizer)
-        self.embedding_optimizer = embedding_optimizer
+        self.embedding_optimizer = get_embedding_optimizer(embedding_optimizer)
         names = self.task_names
         losses = losses_by_task(loss, names)
         sentinels = sentinels_by_task(missing, names)
@@ -205,6 +202,16 @@ class MultiTaskModel(keras.Model):
     def not_finite(self) -> dict[str, int]:
         """Steps of training at which a task's loss was not finite, by task; none in a sound training."""
         return self._require_objective().not_finite
+
+    @property
+    def first_not_finite(self) -> dict[str, int]:
+        """Batches of training before the first one at which a task's loss was not finite, by task."""
+        return self._require_objective().first_not_finite
+
+    @property
+    def batches_seen(self) -> int:
+        """Batches of training so far."""
+        return self._require_objective().batches_seen
 
     @property
     def conflicts(self) -> Conflicts | None:

@@ -75,6 +75,8 @@ class Objective:
         """Mean loss over labelled rows since the last reset, not weighted by the task's weight."""
         self._skip = skip_non_finite
         self._not_finite_T = state_variable(tf.zeros(len(self.tasks), tf.int32), "not_finite")
+        self._first_T = state_variable(tf.fill((len(self.tasks),), tf.constant(-1, tf.int64)), "first_not_finite")
+        self._batches = state_variable(tf.zeros((), tf.int64), "batches_seen")
 
     def __call__(
         self,
@@ -117,12 +119,23 @@ class Objective:
     @property
     def variables(self) -> dict[str, tf.Variable]:
         """What a checkpoint has to hold."""
-        return {**self.coverage.variables, "not_finite": self._not_finite_T}
+        own = {"not_finite": self._not_finite_T, "first_not_finite": self._first_T, "batches_seen": self._batches}
+        return {**self.coverage.variables, **own}
 
     @property
     def not_finite(self) -> dict[str, int]:
         """Steps at which a task's loss was not finite, of the tasks that had one; without skipping, the first step."""
         return {t: int(n) for t, n in zip(self.tasks, self._not_finite_T.numpy(), strict=True) if n}
+
+    @property
+    def first_not_finite(self) -> dict[str, int]:
+        """Batches of training before the first one at which a task's loss was not finite, of the tasks that had one."""
+        return {t: int(n) for t, n in zip(self.tasks, self._first_T.numpy(), strict=True) if n >= 0}
+
+    @property
+    def batches_seen(self) -> int:
+        """Batches of training so far."""
+        return int(self._batches.numpy())
 
     def _track(self, sums: Sequence[_Sums], losses_T: tf.Tensor, *, training: bool) -> None:
         """Adds a batch to the means, and notes losses that are not finite."""
@@ -138,6 +151,9 @@ class Objective:
             closed = tf.constant(not self._skip) & tf.reduce_any(earlier_T > 0)
             found_T = tf.minimum(summed(tf.cast(~finite_T, tf.int32)), 1)
             self._not_finite_T.assign(tf.where(closed, earlier_T, earlier_T + found_T))
+            batches, is_first_T = self._batches.value(), (earlier_T == 0) & (found_T > 0) & ~closed
+            self._first_T.assign(tf.where(is_first_T, batches, self._first_T.value()))
+            self._batches.assign(batches + 1)
 
     def totals(self, labels: Mapping[str, Any], predictions: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Sum of each task's losses over the labelled rows of a batch, and their number, ``(T,)`` each; no weights."""

@@ -1,7 +1,7 @@
 """What the replicas of a distributed step do together (`tf.distribute`); with one replica, nothing is done.
 
-Replica r of R sees rows r, r + R, … of the whole batch. What is a property of the batch, such as the number of labels or a
-Gram matrix, is summed over the replicas, so that every replica decides the same and their weights stay equal.
+Replica r of R sees rows r, r + R, … of the whole batch. What is a property of the batch, such as the number of labels
+or a Gram matrix, is summed over the replicas, so that every replica decides the same and their weights stay equal.
 """
 
 from __future__ import annotations

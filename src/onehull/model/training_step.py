@@ -180,7 +180,7 @@ class TrainingStep:
 
 
 def _first_rows(batch: Any, share: float) -> Any:
-    """This replica's part of the first rows of the whole batch, of which replica r of R has rows r, r + R, …"""
+    """This replica's part of the first rows of the whole batch, where replica r of R has rows r, r + R and so on."""
     number = tf.cast(summed(_rows(batch[0])), tf.float32)
     kept = tf.cast(tf.math.ceil(number * share), tf.int32)
     if replicas() > 1:

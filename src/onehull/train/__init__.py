@@ -6,8 +6,18 @@ Validation chooses the epoch; the test part is never read here.
 
 from onehull.train.callbacks import FiniteLoss
 from onehull.train.history import load_conflicts, load_history
-from onehull.train.loop import FitResult, fit_model
+from onehull.train.loop import FitResult, Position, fit_model
 from onehull.train.predict import predict
 from onehull.train.train import TrainResult, train
 
-__all__ = ["FiniteLoss", "FitResult", "TrainResult", "fit_model", "load_conflicts", "load_history", "predict", "train"]
+__all__ = [
+    "FiniteLoss",
+    "FitResult",
+    "Position",
+    "TrainResult",
+    "fit_model",
+    "load_conflicts",
+    "load_history",
+    "predict",
+    "train",
+]

@@ -13,6 +13,7 @@ from rich.progress import Progress as Bars
 
 from onehull.errors import DataError
 from onehull.model import MultiTaskModel
+from onehull.train.checkpoint import Progress
 
 
 class FiniteLoss(keras.callbacks.Callback):
@@ -50,34 +51,46 @@ class FiniteLoss(keras.callbacks.Callback):
         )
 
 
-class EpochBar(keras.callbacks.Callback):
-    """One line for each epoch in a progress bar, with the loss of every task.
+class EpochBar:
+    """One line for an epoch in a progress bar, with the loss of every task.
 
     Args:
-        bars: where to draw.
+        bars: where to draw; None draws nothing.
+        epoch: number of the epoch, from 1.
         epochs: number of epochs.
+        steps: number of steps of the epoch.
     """
 
-    def __init__(self, bars: Bars, epochs: int) -> None:
-        super().__init__()
-        self._bars, self._epochs = bars, epochs
+    def __init__(self, bars: Bars | None, epoch: int, epochs: int, steps: int) -> None:
+        self._bars, self._title, self._steps = bars, f"epoch {epoch}/{epochs}", steps
         self._line: Any = None
-        self._steps: int | None = None
 
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Starts a line."""
-        del logs
-        self._steps = (self.params or {}).get("steps")
-        self._line = self._bars.add_task(f"epoch {epoch + 1}/{self._epochs}", total=self._steps, losses="")
+    def __enter__(self) -> EpochBar:
+        if self._bars is not None:
+            self._line = self._bars.add_task(self._title, total=self._steps, losses="")
+        return self
 
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Moves the line on."""
-        self._bars.update(self._line, completed=batch + 1, losses=losses_text(logs or {}))
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.remove_task(self._line)
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Removes the line; the loop reports the epoch with its validation."""
-        del epoch, logs
-        self._bars.remove_task(self._line)
+    def show(self, done: int, model: MultiTaskModel) -> None:
+        """Moves the line on, to a number of steps."""
+        if self._bars is not None:
+            self._bars.update(self._line, completed=done, losses=losses_text(model.get_metrics_result()))
+
+
+def not_finite_text(model: MultiTaskModel, state: Progress, learning_rate: float) -> str:
+    """Whose loss was not finite, where, and what to do."""
+    first = model.first_not_finite
+    tasks = ", ".join(map(repr, first)) or "all"
+    losses = {name: float(value) for name, value in model.get_metrics_result().items() if name.endswith("loss")}
+    where = f"epoch {state.epoch + 1}, batch {1 + min(first.values()) - model.batches_seen + state.batch}"
+    return (
+        f"the loss of task {tasks} must be finite. Received {losses} in {where} (of the order that seed and epoch "
+        "give). Labels or inputs may hold values that are not finite or far too large, or the learning rate is too "
+        f"high: learning_rate is {learning_rate}."
+    )
 
 
 def progress_bars(console: Console | None = None) -> Bars:

@@ -29,6 +29,7 @@ class Progress:
     Attributes:
         fingerprint: of the data and settings; a checkpoint of others is not continued.
         epoch: epochs that are complete.
+        batch: batches of the next epoch that have been taken in.
         best_epoch: the epoch with the best score, counted from 1; 0 before the first.
         best_score: its score, None where validation says nothing.
         since_best: complete epochs after the best one.
@@ -42,6 +43,7 @@ class Progress:
 
     fingerprint: str
     epoch: int = 0
+    batch: int = 0
     best_epoch: int = 0
     best_score: float | None = None
     since_best: int = 0
@@ -60,7 +62,7 @@ def save_checkpoint(directory: Path, model: MultiTaskModel, progress: Progress) 
     """
     arrays: dict[str, Any] = {key: np.asarray(variable) for key, variable in _variables(model)}
     arrays["progress"] = np.asarray(json.dumps(asdict(progress)))
-    path = directory / f"epoch-{progress.epoch:05d}.npz"
+    path = directory / f"epoch-{progress.epoch:05d}-{progress.batch:08d}.npz"
     write_atomically(path, lambda file: np.savez(file, **arrays), "The last good checkpoint is intact.")
     for old in checkpoint_files(directory)[:-_KEPT]:
         old.unlink(missing_ok=True)
@@ -126,8 +128,15 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any], intact: str)
 
 
 def _variables(model: MultiTaskModel) -> list[tuple[str, Any]]:
-    """Every variable under a key that is unique: weights and seeds of dropout, optimizer, balancer and coverage."""
-    parts: list[tuple[str, Sequence[Any]]] = [("model", model.variables), ("optimizer", model.optimizer.variables)]
+    """Every variable under a key that is unique: weights and seeds of dropout, optimizers, sums of metrics, balancer,
+    coverage.
+    """
+    parts: list[tuple[str, Sequence[Any]]] = [
+        ("model", model.variables),
+        ("optimizer", model.optimizer.variables),
+        ("embedding_optimizer", model.embedding_optimizer.variables if model.embedding_optimizer is not None else ()),
+        ("metrics", [variable for metric in model.metrics for variable in metric.variables]),
+    ]
     numbered = [(f"{part}/{index}", variable) for part, group in parts for index, variable in enumerate(group)]
     return [*numbered, *((f"state/{name}", variable) for name, variable in model.training_state.items())]
 

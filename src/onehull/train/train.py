@@ -20,12 +20,10 @@ from onehull.spec.balance import Balance, StaticBalance
 from onehull.spec.labels import LabelDistribution
 from onehull.spec.tasks import BinaryTask, RegressionTask, Task
 from onehull.train.history import MODEL
-from onehull.train.loop import fit_model
+from onehull.train.loop import Position, fit_model
 from onehull.train.warm_start import Start
 
 VALIDATION_BATCH = 8192
-_STEPS_PER_CALL = 16
-"""Steps between two looks at the losses: fit's own work in Python is paid once for all of them."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +87,11 @@ def train(
         start.go_on(model)
     training, names = spec.training, list(chosen)
 
-    def epoch_data(epoch: int) -> tf.data.Dataset:
+    def epoch_data(at: Position) -> tf.data.Dataset:
         batches = read_records(
-            records, "train", batch_size=training.batch_size, shuffle=True, seed=training.seed, epoch=epoch
+            records, "train", batch_size=training.batch_size, shuffle=True, seed=training.seed, epoch=at.epoch
         )
-        return only_labels(batches, names)
+        return only_labels(batches.skip(at.batch), names)
 
     fitted = fit_model(
         model,
@@ -216,7 +214,6 @@ def _compiled_model(
         section=spec.model,
         coverage=coverage,
         shares=shares,
-        steps_per_execution=_STEPS_PER_CALL,
     )
     return model
 
