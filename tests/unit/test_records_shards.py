@@ -15,6 +15,7 @@ from onehull.features import ArrayTransform, analyze
 from onehull.records import read_manifest, read_records, verify_records, write_records
 from onehull.records.read import load_arrays
 from onehull.spec.features import CategoricalFeature, Feature, ListFeature, NumericFeature, VectorFeature
+from onehull.spec.records import Records
 
 FEATURES: dict[str, Feature] = {
     "user": CategoricalFeature(kind="categorical", min_count=1),
@@ -47,10 +48,16 @@ def samples(path: Path, rows: int = 500, seed: int = 0) -> pl.DataFrame:
     return frame
 
 
-def shards(directory: Path, rows: int = 500, rows_per_shard: int = 70) -> tuple[Path, pl.DataFrame]:
+def shards(directory: Path, rows: int = 500, rows_per_shard: int = 70, **settings) -> tuple[Path, pl.DataFrame]:
     frame = samples(directory / "samples.parquet", rows)
     transform = analyze(FEATURES, frame.lazy())
-    write_records(directory / "samples.parquet", transform, TASKS, directory / "shards", rows_per_shard=rows_per_shard)
+    write_records(
+        directory / "samples.parquet",
+        transform,
+        TASKS,
+        directory / "shards",
+        settings=Records(rows_per_shard=rows_per_shard, **settings),
+    )
     return directory / "shards", frame
 
 
@@ -136,8 +143,8 @@ def test_a_missing_shard_is_refused_with_its_name(tmp_path: Path):
 def test_a_manifest_of_another_format_is_refused(tmp_path: Path):
     records, _ = shards(tmp_path)
     document = json.loads((records / "manifest.json").read_text())
-    (records / "manifest.json").write_text(json.dumps({**document, "format": 2}))
-    with pytest.raises(ArtifactError, match="format 2"):
+    (records / "manifest.json").write_text(json.dumps({**document, "format": 3}))
+    with pytest.raises(ArtifactError, match="format 3"):
         read_manifest(records)
     (records / "manifest.json").write_text("{}")
     with pytest.raises(ArtifactError, match="not a manifest"):
@@ -215,7 +222,7 @@ def test_rows_of_parts_may_be_mixed_in_the_table(tmp_path: Path):
         analyze(FEATURES, frame.lazy()),
         TASKS,
         tmp_path / "shards",
-        rows_per_shard=5000,
+        settings=Records(rows_per_shard=5000),
         progress=told.append,
     )
     assert sum(told) == len(frame)
@@ -249,6 +256,6 @@ def test_an_epoch_knows_its_length_and_may_be_read_twice(tmp_path: Path):
 
 def test_examples_are_in_protobufs_deterministic_form(tmp_path: Path):
     """Ids below 128 need one byte, so that nothing is longer than protobuf itself would write it."""
-    records, _ = shards(tmp_path)
+    records, _ = shards(tmp_path, layout="rows")
     for serialized in tf.data.TFRecordDataset(str(records / "test-00000-of-00002.tfrecord")).as_numpy_iterator():
         assert tf.train.Example.FromString(serialized).SerializeToString(deterministic=True) == serialized

@@ -81,7 +81,7 @@ _PREPARED = 2
 
 
 def _prepare_key(project: Project) -> str:
-    return fingerprint(_assemble_key(project), _PREPARED, project.spec.section("features"))
+    return fingerprint(_assemble_key(project), _PREPARED, project.spec.section("features", "records"))
 
 
 def _prepare(project: Project, partial: Path) -> None:
@@ -115,6 +115,7 @@ def prepare_project(project: Project, partial: Path, measured: Callable[[pl.Lazy
             found.transform,
             list(tasks),
             partial / "shards",
+            settings=project.spec.records,
             quantities={name: task.duration for name, task in tasks.items() if task.kind == "regression"},
             progress=shown.advance,
         )

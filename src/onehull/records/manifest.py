@@ -1,4 +1,4 @@
-"""What is in a directory of shards, and the check that it is still there."""
+"""What is in a directory of shards."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from onehull.errors import ArtifactError
+from onehull.records.row_plan import RowPlan, plan_row
 from onehull.spec.inputs import ModelInput
 from onehull.spec.labels import LabelDistribution
+from onehull.spec.records import Records
 from onehull.spec.samples import SplitName
 from onehull.spec.section import Section
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
-LABEL_PREFIX = "y."
-"""Features of an Example that hold labels start with this; the others are encoded inputs."""
 
 
 class Shard(Section):
@@ -26,6 +26,8 @@ class Shard(Section):
     rows: int
     size_bytes: int
     sha256: str
+    offsets: tuple[int, ...] = (0,)
+    """Byte at which each block begins. A compressed file of the layout ``rows`` can only be read from its start."""
 
 
 class LabelStatistics(Section):
@@ -55,10 +57,18 @@ class RecordsManifest(Section):
     tasks: tuple[str, ...]
     splits: dict[SplitName, tuple[Shard, ...]]
     labels: dict[str, LabelStatistics]
+    settings: Records = Records(layout="rows")
+    """How the shards were written."""
+    row: RowPlan | None = None
+    """Where the values of a row stand, in the layout ``blocks``."""
 
     def rows(self, split: SplitName) -> int:
         """Rows of a part."""
         return sum(shard.rows for shard in self.splits[split])
+
+    def plan(self) -> RowPlan:
+        """Where the values of a row stand when it is read."""
+        return self.row or plan_row(self.inputs, self.tasks, packed=False)
 
 
 def read_manifest(records: Path) -> RecordsManifest:
@@ -75,28 +85,8 @@ def read_manifest(records: Path) -> RecordsManifest:
     except ValidationError as error:
         raise ArtifactError(f"{path} is not a manifest of this version: {error}") from error
     if manifest.format != FORMAT:
-        raise ArtifactError(f"{path}: format {manifest.format} is not known here. Known: {FORMAT}.")
-    return manifest
-
-
-def verify_records(records: Path) -> RecordsManifest:
-    """Checks every shard's size and SHA-256.
-
-    Raises:
-        ArtifactError: a shard is missing or is not the one that was written; with its name.
-    """
-    manifest = read_manifest(records)
-    for shard in (shard for shards in manifest.splits.values() for shard in shards):
-        path = records / shard.file
-        if not path.is_file():
-            raise ArtifactError(f"{path} is missing: the manifest lists it. Make the shards again: onehull prepare")
-        if path.stat().st_size != shard.size_bytes:
-            size = path.stat().st_size
-            raise ArtifactError(
-                f"{path} must have {shard.size_bytes} bytes. Received {size}: it was cut short or altered."
-            )
-        if file_sha256(path) != shard.sha256:
-            raise ArtifactError(f"{path} has been altered: its SHA-256 is not the manifest's.")
+        remedy = "Make the shards again: onehull prepare --force"
+        raise ArtifactError(f"{path} must have format {FORMAT}. Received format {manifest.format}. {remedy}")
     return manifest
 
 

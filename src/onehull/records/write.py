@@ -1,4 +1,4 @@
-"""Samples → shards: the transform graph encodes, NumPy lays out the Examples, TensorFlow writes the records.
+"""Samples → shards: the transform graph encodes, NumPy lays out the rows, TensorFlow writes the records.
 
 The table is read once, in batches, so that it may be larger than memory.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,8 +19,13 @@ from onehull.features.tensors import raw_tensors
 from onehull.features.transform import Transform
 from onehull.records.distribution import LabelSample
 from onehull.records.example import Column, ExampleEncoder, id_bytes
-from onehull.records.manifest import LABEL_PREFIX, MANIFEST, LabelStatistics, RecordsManifest, Shard, file_sha256
+from onehull.records.manifest import MANIFEST, LabelStatistics, RecordsManifest, Shard
+from onehull.records.row_plan import LABEL_PREFIX, RowPlan, plan_row
+from onehull.records.shard_writer import ShardWriter
+from onehull.records.verify import note_checked
+from onehull.records.words import RowWords
 from onehull.spec.labels import LabelDistribution
+from onehull.spec.records import Records
 from onehull.spec.samples import SPLIT, SPLITS, SplitName, feature_column, label_column
 
 _BATCH_ROWS = 8192
@@ -36,8 +40,8 @@ def write_records(
     tasks: Sequence[str],
     out_dir: Path,
     *,
+    settings: Records | None = None,
     quantities: Mapping[str, str | None] | None = None,
-    rows_per_shard: int = 65_536,
     progress: Progress | None = None,
 ) -> RecordsManifest:
     """Writes the shards of every part, in the order of the samples table, and the manifest last.
@@ -49,9 +53,9 @@ def write_records(
         transform: raw values → encoded inputs.
         tasks: names of the tasks whose labels are written.
         out_dir: directory of the shards; replaced as a whole.
+        settings: layout, compression, rows of a block and of a shard.
         quantities: the tasks whose labels' distribution is measured, and the feature that holds the duration of what is
             watched, or None.
-        rows_per_shard: rows of a shard, the last one of a part may have fewer.
         progress: told about rows as they are written.
 
     Raises:
@@ -61,6 +65,8 @@ def write_records(
     building, old = (out_dir.with_name(f".{out_dir.name}.{suffix}") for suffix in ("building", "old"))
     if not samples.is_file():
         raise ArtifactError(f"{samples} is missing. Make it with: onehull assemble")
+    settings = settings or Records()
+    plan = plan_row(transform.inputs, tasks) if settings.layout == "blocks" else None
     try:
         if old.exists() and not out_dir.exists():
             old.rename(out_dir)  # killed between the two renames of an earlier swap
@@ -68,15 +74,19 @@ def write_records(
         building.mkdir(parents=True)
         table = pl.scan_parquet(samples)
         measured = [LabelSample(task, duration) for task, duration in (quantities or {}).items()]
-        splits = _write_parts(table, transform, tasks, building, rows_per_shard, measured, progress or _silent)
+        writers = {split: ShardWriter(building, split, settings) for split in SPLITS}
+        splits = _write_parts(table, transform, tasks, writers, plan, measured, progress or _silent)
         distributions = {sample.task: sample.distribution() for sample in measured}
         manifest = RecordsManifest(
             inputs=transform.inputs,
             tasks=tuple(tasks),
             splits=splits,
             labels={task: _label_statistics(table, task, distributions.get(task)) for task in tasks},
+            settings=settings,
+            row=plan,
         )
         (building / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        note_checked(building, [shard for shards in splits.values() for shard in shards])
         _swap(building, out_dir, old)
     except (OSError, tf.errors.OpError) as error:
         remedy = "What stood there before is intact. Free some space or choose another directory, then run it again."
@@ -99,32 +109,34 @@ def _write_parts(
     table: pl.LazyFrame,
     transform: Transform,
     tasks: Sequence[str],
-    directory: Path,
-    rows_per_shard: int,
+    writers: Mapping[SplitName, ShardWriter],
+    plan: RowPlan | None,
     measured: Sequence[LabelSample],
     progress: Progress,
 ) -> dict[SplitName, tuple[Shard, ...]]:
     """Writes the shards of all parts in one pass over the table."""
     encode = tf.function(transform_model(transform), input_signature=[raw_signature(transform)])
-    examples = ExampleEncoder(_columns(transform, tasks))
-    writers = {split: _ShardWriter(directory, split, rows_per_shard) for split in SPLITS}
+    if plan is None:
+        laid_out = ExampleEncoder(_columns(transform, tasks)).encode
+    else:
+        laid_out = RowWords(plan, transform.inputs, tasks).pack
     columns = [SPLIT, *map(feature_column, transform.features), *map(label_column, tasks)]
     batches = table.select(columns).collect_batches(chunk_size=_BATCH_ROWS, maintain_order=True, engine="streaming")
     try:
         for batch in batches:
             values = {name: np.asarray(value) for name, value in encode(raw_tensors(transform, batch)).items()}
             labels = _labels(batch, tasks)
-            encoded = examples.encode({**values, **labels})
+            rows = laid_out({**values, **labels})
             train_B = (batch[SPLIT] == "train").to_numpy()
             for sample in measured:
                 sample.add(values, labels[f"{LABEL_PREFIX}{sample.task}"], train_B)
             for split, writer in writers.items():
-                writer.write(encoded[(batch[SPLIT] == split).to_numpy()])
+                writer.write(rows[(batch[SPLIT] == split).to_numpy()])
             progress(len(batch))
+        return {split: writer.finish() for split, writer in writers.items()}
     finally:
         for writer in writers.values():
             writer.close()
-    return {split: writer.finish() for split, writer in writers.items()}
 
 
 def _columns(transform: Transform, tasks: Sequence[str]) -> list[Column]:
@@ -137,48 +149,6 @@ def _columns(transform: Transform, tasks: Sequence[str]) -> list[Column]:
 def _labels(batch: pl.DataFrame, tasks: Sequence[str]) -> Mapping[str, np.ndarray]:
     filled = batch.select(pl.col(label_column(task)).cast(pl.Float32).fill_null(np.nan) for task in tasks)
     return {f"{LABEL_PREFIX}{task}": filled[label_column(task)].to_numpy() for task in tasks}
-
-
-class _ShardWriter:
-    """Writes the rows of one part, a new file after every so many."""
-
-    def __init__(self, directory: Path, split: SplitName, rows_per_shard: int) -> None:
-        self._directory, self._split, self._rows_per_shard = directory, split, rows_per_shard
-        self._rows: list[int] = []
-        self._file: Any = None
-
-    def write(self, examples: np.ndarray) -> None:
-        """Appends Examples, uint8 ``(B, bytes of an Example)``."""
-        done = 0
-        while done < len(examples):
-            if not self._rows or self._rows[-1] == self._rows_per_shard:
-                self.close()
-                self._file = tf.io.TFRecordWriter(str(self._open_path(len(self._rows))))
-                self._rows.append(0)
-            part = examples[done : done + self._rows_per_shard - self._rows[-1]]
-            content, size = part.tobytes(), part.shape[1]
-            for start in range(0, len(content), size):
-                self._file.write(content[start : start + size])
-            self._rows[-1] += len(part)
-            done += len(part)
-
-    def close(self) -> None:
-        """Closes the file that is open; a disk that is full may say so only now."""
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
-
-    def finish(self) -> tuple[Shard, ...]:
-        """Names the files, now that their number is known."""
-        return tuple(self._shard(index, rows) for index, rows in enumerate(self._rows))
-
-    def _open_path(self, index: int) -> Path:
-        return self._directory / f"{self._split}-{index:05d}.open"
-
-    def _shard(self, index: int, rows: int) -> Shard:
-        name = f"{self._split}-{index:05d}-of-{len(self._rows):05d}.tfrecord"
-        path = self._open_path(index).rename(self._directory / name)
-        return Shard(file=name, rows=rows, size_bytes=path.stat().st_size, sha256=file_sha256(path))
 
 
 def _silent(rows: int) -> None:

@@ -10,6 +10,7 @@ from onehull.spec.balance import Balance, StaticBalance
 from onehull.spec.data import Data
 from onehull.spec.features import Feature
 from onehull.spec.model import Model, SharedBottom
+from onehull.spec.records import Records
 from onehull.spec.section import Name, Section
 from onehull.spec.serving import Fusion, Monitoring, Serving
 from onehull.spec.tasks import Task
@@ -17,7 +18,7 @@ from onehull.spec.training import Training
 
 
 class Spec(Section):
-    """Data, features, tasks, model, balance, training, fusion, serving, monitoring.
+    """Data, features, tasks, records, model, balance, training, fusion, serving, monitoring.
 
     Build it in Python from the same objects that a YAML file describes, or read a file with
     `onehull.load_spec`. Rules that span sections are checked by `onehull.spec.check.cross_faults`.
@@ -29,6 +30,7 @@ class Spec(Section):
     data: Data
     features: Annotated[dict[Name, Feature], Field(min_length=1)]
     tasks: Annotated[dict[Name, Task], Field(min_length=1)]
+    records: Records = Records()
     model: Model = SharedBottom()
     balance: Balance = StaticBalance()
     training: Training = Training()
