@@ -64,8 +64,9 @@ class Yesterday:
         faults = list(differences(bundle.spec, spec))
         if faults:
             raise SpecError(faults, source)
-        _ = bundle.counts  # asked for before anything is done
-        return cls(bundle, decay, new_ids)
+        found = cls(bundle, decay, new_ids)
+        _ = bundle.counts, found.directory  # asked for before anything is done
+        return found
 
     @property
     def directory(self) -> Path:
