@@ -8,18 +8,24 @@ from typing import Any
 
 import keras
 import numpy as np
+import polars as pl
 import pytest
 import tensorflow as tf
 
 from onehull.errors import ArtifactError
+from onehull.features import analyze
 from onehull.features.transform import Bag, MomentsTransform, Transform, VocabularyTransform
 from onehull.model import FeatureEmbeddings, MultiTaskModel, build_model
+from onehull.records import read_manifest, read_records, write_records
+from onehull.spec import Spec, load_spec
 from onehull.spec.inputs import ModelInput
 from onehull.spec.labels import LabelDistribution
 from onehull.spec.model import Mmoe, Stem
 from onehull.spec.tasks import BinaryTask, RegressionTask, Task
+from onehull.train import Position, fit_model, train
 from onehull.train.history import save_best
 from onehull.train.slots import places_of, restore_slots, save_slots
+from onehull.train.train import _compiled_model
 from onehull.train.warm_start import Start, grow_model, load_model, warm_start
 
 SMALL: dict[str, Any] = {"embedding_dim": 4, "tower": [4], "dropout": 0.1, "epnet": {"features": ["user"], "hidden": 4}}
@@ -174,6 +180,64 @@ def test_going_on_from_files_is_going_on_in_memory_bit_by_bit(options, tmp_path:
         np.testing.assert_array_equal(one, two)
 
 
+DAY = {
+    "name": "day",
+    "data": {"samples": "samples.parquet", "split": {"by": "random", "validation": 0.2, "test": 0.2}},
+    "features": {"user": {"kind": "categorical", "min_count": 1}, "age": {"kind": "numeric"}},
+    "tasks": {
+        "click": {"kind": "binary", "label": "click"},
+        "watch": {"kind": "regression", "label": "watch", "head": {"kind": "log1p"}},
+    },
+    "model": {"embedding_dim": 4, "bottom": [8], "tower": [4], "dropout": 0.2},
+    "balance": {"kind": "pcgrad"},
+    "training": {"epochs": 2, "batch_size": 32, "patience": 9, "select_by": "loss", "tensorboard": False},
+}  # fmt: skip
+
+
+def day_of_records(spec: Spec, transform: Transform | None, directory: Path, seed: int) -> tuple[Path, Transform]:
+    random = np.random.default_rng(seed)
+    age = random.normal(size=240)
+    columns = {
+        "sample": [str(row) for row in range(240)],
+        "split": ["train"] * 160 + ["validation"] * 40 + ["test"] * 40,
+        "x.user": random.choice(["a", "b", "c"], 240),
+        "x.age": age,
+        "y.click": (age + random.normal(size=240) > 0).astype(float),
+        "y.watch": np.exp(age),
+    }
+    directory.mkdir()
+    pl.DataFrame(columns).write_parquet(directory / "samples.parquet")
+    transform = transform or analyze(spec.features, pl.scan_parquet(directory / "samples.parquet"))
+    tasks = ["click", "watch"]
+    write_records(directory / "samples.parquet", transform, tasks, directory / "shards", quantities={"watch": None})
+    return directory / "shards", transform
+
+
+def test_two_days_by_way_of_files_are_two_days_in_memory_bit_by_bit(tmp_path: Path):
+    spec = load_spec(DAY)
+    first, transform = day_of_records(spec, None, tmp_path / "first", seed=1)
+    second, _ = day_of_records(spec, transform, tmp_path / "second", seed=2)
+    # The epoch that validation chose is what the next day begins with, so it must be the last one.
+    one = train(spec, first, tmp_path / "1", progress=False)
+    assert one.best_epoch == 2
+    start = Start(tmp_path / "1" / "model.keras", tmp_path / "1" / "slots.npz", transform, transform)
+    train(spec, second, tmp_path / "2", progress=False, start=start)
+
+    keras.utils.set_random_seed(spec.training.seed)
+    model = _compiled_model(spec, spec.tasks, read_manifest(first))
+    for records, out in ((first, tmp_path / "by-hand-1"), (second, tmp_path / "by-hand-2")):
+
+        def epoch_data(at: Position, records: Path = records) -> Any:
+            return read_records(records, "train", batch_size=32, shuffle=True, seed=0, epoch=at.epoch)
+
+        validation = read_records(records, "validation", batch_size=64)
+        fit_model(model, epoch_data, validation, spec.training, out, resume=False)
+    by_files, by_hand = (load_model(tmp_path / name / "model.keras") for name in ("2", "by-hand-2"))
+    for one_value, other in zip(by_files.get_weights(), by_hand.get_weights(), strict=True):
+        np.testing.assert_array_equal(one_value, other)
+    assert (tmp_path / "2" / "history.json").is_file()
+
+
 def test_without_slots_or_with_another_optimizer_those_start_anew_and_it_is_said(tmp_path: Path, caplog):
     same = transform("abc")
     model = compiled(tiny_model(same.inputs), optimizer="adam", embedding_optimizer="rowwise_adagrad")
@@ -184,6 +248,7 @@ def test_without_slots_or_with_another_optimizer_those_start_anew_and_it_is_said
         assert restore_slots(slots, other, {}) == ("optimizer",)
     assert "optimizer of" in caplog.text
     assert int(other.optimizer.iterations) == 0
+    assert other.embedding_optimizer is not None
     assert int(other.embedding_optimizer.iterations) == 8
     assert set(Start(path, None, same, same).go_on(other)) == {"optimizer", "embedding_optimizer", "state", "draws"}
 

@@ -140,8 +140,9 @@ def restore_slots(path: Path, model: MultiTaskModel, fresh: Mapping[str, np.ndar
             anew.append(part)
             _LOG.warning("%s of %s are of another kind than the model's, which start anew", part, path)
     for optimizer in filter(None, (model.optimizer, model.embedding_optimizer)):
-        if isinstance(optimizer._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
-            optimizer.iterations.assign(0)
+        inner = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
+        if isinstance(inner._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+            inner.iterations.assign(0)
     return tuple(anew)
 
 
