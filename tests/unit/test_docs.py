@@ -28,6 +28,7 @@ PAGES = [
     pytest.param("docs/tutorial.md", marks=pytest.mark.slow),
     "docs/how-to/use-keras-directly.md",
     "docs/how-to/read-conflicts-and-gates.md",
+    "docs/how-to/update-a-model-daily.md",
     pytest.param("docs/explanation/choosing.md", marks=pytest.mark.slow),
 ]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

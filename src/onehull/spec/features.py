@@ -20,9 +20,10 @@ class _IdFeature(_Feature):
     encoding: Literal["vocabulary", "hash"] = "vocabulary"
     """``vocabulary``: the ids seen in training, with a place for unseen ones. ``hash``: buckets, no analysis."""
     min_count: Size = 2
-    """Vocabulary only: rarer ids share the place of unseen ids, which is thereby trained."""
+    """Vocabulary only: rarer ids share the place of unseen ids, which is thereby trained. An update (`onehull update`)
+    counts over days."""
     max_size: Size | None = None
-    """Vocabulary only: keep the most frequent ids."""
+    """Vocabulary only: keep the most frequent ids. In an update, a new id then waits for one that has died out."""
     buckets: Size = 10_000
     """Hash only: number of buckets."""
     dim: Size | None = None
