@@ -13,7 +13,6 @@ from rich.progress import Progress as Bars
 
 from onehull.errors import DataError
 from onehull.model import MultiTaskModel
-from onehull.train.checkpoint import Progress
 
 
 class FiniteLoss(keras.callbacks.Callback):
@@ -78,19 +77,6 @@ class EpochBar:
         """Moves the line on, to a number of steps."""
         if self._bars is not None:
             self._bars.update(self._line, completed=done, losses=losses_text(model.get_metrics_result()))
-
-
-def not_finite_text(model: MultiTaskModel, state: Progress, learning_rate: float) -> str:
-    """Whose loss was not finite, where, and what to do."""
-    first = model.first_not_finite
-    tasks = ", ".join(map(repr, first)) or "all"
-    losses = {name: float(value) for name, value in model.get_metrics_result().items() if name.endswith("loss")}
-    where = f"epoch {state.epoch + 1}, batch {1 + min(first.values()) - model.batches_seen + state.batch}"
-    return (
-        f"the loss of task {tasks} must be finite. Received {losses} in {where} (of the order that seed and epoch "
-        "give). Labels or inputs may hold values that are not finite or far too large, or the learning rate is too "
-        f"high: learning_rate is {learning_rate}."
-    )
 
 
 def progress_bars(console: Console | None = None) -> Bars:

@@ -11,7 +11,7 @@ from typing import Any
 
 from onehull.errors import ArtifactError
 from onehull.model import MultiTaskModel
-from onehull.train.checkpoint import Progress, write_atomically
+from onehull.train.checkpoint import Progress, move_into_place, write_atomically
 from onehull.train.slots import save_slots
 
 MODEL, SLOTS, HISTORY = "model.keras", "slots.npz", "history.json"
@@ -33,7 +33,7 @@ def save_best(directory: Path, model: MultiTaskModel) -> Path:
     try:
         building.mkdir(parents=True, exist_ok=True)
         inference.save(building / MODEL)
-        (building / MODEL).replace(path)
+        move_into_place(building / MODEL, path)
         if model.compiled:
             save_slots(directory / SLOTS, model)
     except OSError as error:

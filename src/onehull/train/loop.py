@@ -6,21 +6,24 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from rich.progress import Progress as Bars
 
-from onehull.errors import DataError
+from onehull.errors import ArtifactError, DataError
 from onehull.model import MultiTaskModel
 from onehull.spec.training import Training
+from onehull.train.average import averaged_weights
 from onehull.train.board import Board
-from onehull.train.callbacks import EpochBar, epoch_text, not_finite_text, progress_bars
-from onehull.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from onehull.train.callbacks import EpochBar, epoch_text, progress_bars
+from onehull.train.checkpoint import Progress, Settings, forget_checkpoints, load_checkpoint, save_checkpoint
 from onehull.train.history import save_best, save_history
+from onehull.train.interrupt import Interruption
+from onehull.train.non_finite import check_return, not_finite_batch, not_finite_text
 from onehull.train.steps import Steps
 from onehull.train.validation import Measures, Validation, epoch_score
 
@@ -59,7 +62,7 @@ class FitResult:
     Attributes:
         progress: history, best epoch and time.
         continued_from: epochs that were complete when it began; 0 for a fresh start.
-        skipped: damaged or foreign checkpoints that were passed over.
+        skipped: damaged checkpoints that were passed over.
     """
 
     progress: Progress
@@ -75,7 +78,7 @@ def fit_model(
     out_dir: Path,
     *,
     binary: Sequence[str] = (),
-    fingerprint: str = "",
+    settings: Settings | None = None,
     progress: bool | Bars = False,
     resume: bool = True,
 ) -> FitResult:
@@ -83,7 +86,7 @@ def fit_model(
 
     After each epoch, and at least every ``training.checkpoint_minutes``, a checkpoint is written. Started again, it
     continues behind the last one and, with deterministic operations, gives the same bits as a run that was never
-    interrupted.
+    interrupted. Ctrl-C and SIGTERM finish the running steps and save; a second one stops at once.
 
     Args:
         model: a compiled model.
@@ -92,35 +95,39 @@ def fit_model(
         training: epochs, patience, what selects the epoch.
         out_dir: directory for checkpoints, model, history and TensorBoard.
         binary: tasks whose AUC is measured.
-        fingerprint: of data and settings; a checkpoint with another one is not continued.
+        settings: what the training is of, as JSON; a checkpoint of other settings is refused.
         progress: whether to draw progress bars, or where.
-        resume: continue an interrupted run.
+        resume: continue an interrupted run; False removes its checkpoints and begins anew.
 
     Raises:
         DataError: a loss is not finite; names the task and the batch.
-        ArtifactError: the disk is full; the last checkpoint is intact.
+        ArtifactError: the disk is full, and the last checkpoint is intact; or the checkpoints are of other settings,
+            and it says which.
+        KeyboardInterrupt: after Ctrl-C; SystemExit after SIGTERM. Where training stands is saved.
     """
     steps = Steps(model)
-    fresh: tuple[Progress, tuple[Path, ...]] = (Progress(fingerprint), ())
-    state, skipped = load_checkpoint(out_dir / CHECKPOINTS, model, fingerprint) if resume else fresh
+    settings = dict(settings or {})
+    if not resume:
+        forget_checkpoints(out_dir / CHECKPOINTS)
+    found, skipped = load_checkpoint(out_dir / CHECKPOINTS, model, settings)
+    state = found or Progress(settings)
     begun = state.epoch
     validation = Validation(model, validation_data, binary)
     board = Board(out_dir / TENSORBOARD) if training.tensorboard else None
     bars = progress if isinstance(progress, Bars) else (progress_bars() if progress else None)
-    run = _Run(model, steps, train_data, training, out_dir, state, bars)
-    with bars if bars is not None and bars is not progress else nullcontext():
-        while state.epoch < training.epochs and not _patience_is_over(state, training.patience):
+    own_bars = bars if bars is not None and bars is not progress else nullcontext()
+    with own_bars, Interruption() as interruption:
+        run = _Run(model, steps, train_data, training, out_dir, state, bars, interruption)
+        if found is None and training.non_finite == "step_back":
+            run.save()
+        while not run.is_over:
             measures = run.epoch(validation)
-            if board is not None:
-                board.write(state.epoch, measures)
-                if state.conflicts:
-                    board.write_conflicts(state.epoch, state.conflict_tasks, state.conflicts[-1])
-            if bars is not None:
-                bars.console.print(epoch_text(state.epoch, training.epochs, measures), highlight=False, soft_wrap=True)
+            _tell(run, board, measures)
+            run.stop_if_asked()
     if board is not None:
         board.close()
-    save_history(out_dir, state)
-    return FitResult(state, begun, skipped)
+    save_history(out_dir, run.state)
+    return FitResult(run.state, begun, skipped)
 
 
 @dataclass
@@ -134,60 +141,121 @@ class _Run:
     out_dir: Path
     state: Progress
     bars: Bars | None
+    interruption: Interruption
     per_call: int = _FEWEST_STEPS
-    saved_at: float = 0.0
+    saved_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no epoch left to train."""
+        state = self.state
+        return state.epoch >= self.training.epochs or _patience_is_over(state, self.training.patience)
 
     def epoch(self, validation: Validation) -> Measures:
         """Trains what is left of an epoch, measures it, and saves where training stands."""
-        model, state = self.model, self.state
-        start = self.saved_at = time.monotonic()
-        if state.batch == 0:
-            model.reset_metrics()
-        self._train()
+        model = self.model
+        while not self._take_in():
+            self._step_back()
         measures: Measures = {name: float(value) for name, value in model.get_metrics_result().items()}
         with averaged_weights(model):
-            measures.update(validation.measure())
-            state.seconds += time.monotonic() - start
-            self._note(measures)
-        self._save()
+            measured = validation.measure(lambda: self.interruption.asked is not None)
+            if measured is not None:
+                measures.update(measured)
+                self._note(measures)
+        # Only here are the weights those that training goes on with.
+        self.save()
+        if measured is None:
+            self.stop_if_asked()
         return measures
 
-    def _train(self) -> None:
-        """Takes in the rest of the epoch."""
-        state, replicas = self.state, self.model.distribute_strategy.num_replicas_in_sync
+    def save(self) -> None:
+        """Writes a checkpoint."""
+        now = time.monotonic()
+        self.state.seconds += now - self.saved_at
+        self.saved_at = now
+        save_checkpoint(self.out_dir / CHECKPOINTS, self.model, self.state)
+
+    def stop_if_asked(self) -> None:
+        """Ends a training that was interrupted and has been saved; says how to continue."""
+        if self.interruption.asked is not None:
+            where = f"{self.state.place}; saved in {self.out_dir / CHECKPOINTS}"
+            self.interruption.stop(f"Stopped in {where}. Run the same command again: it continues there.")
+
+    def _take_in(self) -> bool:
+        """Takes in the rest of the epoch; False where training is to step back."""
+        state, model = self.state, self.model
+        if state.batch == 0:
+            model.reset_metrics()
+        replicas = model.distribute_strategy.num_replicas_in_sync
         first = self._part(0, replicas)
         total = state.batch + _known_length(first)
         iterator = self.steps.iterate(lambda replica, of: first if replica == 0 else self._part(replica, of))
         with EpochBar(self.bars, state.epoch + 1, self.training.epochs, total) as bar:
             while state.batch < total:
-                count = min(self.per_call, total - state.batch)
-                begun = time.monotonic()
-                self.steps(iterator, count)
-                state.batch += count
-                self._check_finite()
-                bar.show(state.batch, self.model)
-                now = time.monotonic()
-                if now - begun < _CALL_SECONDS:
-                    self.per_call *= 2
-                if state.batch < total and self._is_due(now):
-                    self._save()
+                if [state.epoch, state.batch] in state.left_out:
+                    next(iterator)
+                    state.batch += 1
+                    continue
+                self._call(iterator, self._until_left_out(min(state.batch + self.per_call, total)))
+                if not self._is_finite():
+                    return False
+                bar.show(state.batch, model)
+                if self.interruption.asked is not None or (state.batch < total and self._is_due()):
+                    self.save()
+                    self.stop_if_asked()
+        return True
+
+    def _call(self, iterator: Iterator[Any], end: int) -> None:
+        """Takes in batches up to one; makes the next call longer where this one was short."""
+        begun = time.monotonic()
+        self.steps(iterator, end - self.state.batch)
+        self.state.batch = end
+        if time.monotonic() - begun < _CALL_SECONDS:
+            self.per_call *= 2
+
+    def _until_left_out(self, end: int) -> int:
+        """The end of a call: no batch that is to be left out stands before it."""
+        state = self.state
+        left = [batch for epoch, batch in state.left_out if epoch == state.epoch and batch > state.batch]
+        return min([end, *left])
 
     def _part(self, replica: int, replicas: int) -> tf.data.Dataset:
         return self.train_data(Position(self.state.epoch, self.state.batch, replica, replicas))
 
-    def _check_finite(self) -> None:
-        """Raises DataError where a loss was not finite and such batches are not left out."""
-        found = self.model.not_finite
-        if self.training.non_finite != "skip" and found:
+    def _is_finite(self) -> bool:
+        """Whether the losses were finite, or such batches are left out as they come.
+
+        Raises:
+            DataError: they were not, and training is to stop.
+        """
+        if self.training.non_finite == "skip" or not self.model.not_finite:
+            return True
+        if self.training.non_finite == "stop":
             raise DataError(not_finite_text(self.model, self.state, self.training.learning_rate))
+        return False
 
-    def _is_due(self, now: float) -> bool:
+    def _step_back(self) -> None:
+        """Goes on from the last checkpoint, without the batch at which a loss was not finite.
+
+        Raises:
+            DataError: that has been done in vain.
+            ArtifactError: no checkpoint is left.
+        """
+        state, batch = self.state, not_finite_batch(self.model, self.state)
+        text = not_finite_text(self.model, state, self.training.learning_rate)
+        check_return(state, batch, text)
+        directory = self.out_dir / CHECKPOINTS
+        restored, _ = load_checkpoint(directory, self.model, state.settings)
+        if restored is None:
+            raise ArtifactError(f"{directory} holds no checkpoint to step back to. {text}")
+        restored.left_out, restored.seconds = [*state.left_out, [state.epoch, batch]], state.seconds
+        self.state = restored
+        _LOG.warning("%s Goes on from %s, without this batch.", text, restored.place)
+        self.save()
+
+    def _is_due(self) -> bool:
         minutes = self.training.checkpoint_minutes
-        return minutes is not None and now - self.saved_at >= 60 * minutes
-
-    def _save(self) -> None:
-        save_checkpoint(self.out_dir / CHECKPOINTS, self.model, self.state)
-        self.saved_at = time.monotonic()
+        return minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
 
     def _note(self, measures: Measures) -> None:
         """Notes the epoch; writes the model when it is the best one."""
@@ -210,22 +278,15 @@ class _Run:
             state.since_best += 1
 
 
-@contextmanager
-def averaged_weights(model: MultiTaskModel) -> Iterator[None]:
-    """The model with the running averages of its weights, where the optimizer keeps any (``use_ema``)."""
-    optimizer = model.optimizer
-    if not optimizer.use_ema:
-        yield
-        return
-    pairs = list(zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True))
-    own = [tf.identity(variable.value) for variable, _ in pairs]
-    try:
-        for variable, average in pairs:
-            variable.assign(average.value)
-        yield
-    finally:
-        for (variable, _), value in zip(pairs, own, strict=True):
-            variable.assign(value)
+def _tell(run: _Run, board: Board | None, measures: Measures) -> None:
+    """Shows a finished epoch."""
+    state, bars = run.state, run.bars
+    if board is not None:
+        board.write(state.epoch, measures)
+        if state.conflicts:
+            board.write_conflicts(state.epoch, state.conflict_tasks, state.conflicts[-1])
+    if bars is not None:
+        bars.console.print(epoch_text(state.epoch, run.training.epochs, measures), highlight=False, soft_wrap=True)
 
 
 def _known_length(batches: tf.data.Dataset) -> int:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -14,7 +15,7 @@ from rich.progress import Progress as Bars
 
 from onehull.errors import ArtifactError, DataError, Fault, SpecError, suggest
 from onehull.model import MultiTaskModel, ParameterCosts, build_model, compile_model, parameter_costs
-from onehull.records import RecordsManifest, read_manifest, read_records
+from onehull.records import RecordsManifest, read_manifest, read_records, reading_errors
 from onehull.spec import Spec
 from onehull.spec.balance import Balance, StaticBalance
 from onehull.spec.labels import LabelDistribution
@@ -67,13 +68,13 @@ def train(
         out_dir: directory for ``model.keras``, ``history.json``, checkpoints and TensorBoard.
         tasks: train on these tasks only (one: the single-task baseline). Default: all.
         progress: whether to show progress on standard error, or the bars to draw it in.
-        resume: continue an interrupted training of the same data and settings.
+        resume: continue an interrupted training; False removes its checkpoints and begins anew.
         start: a trained model of the same spec to begin with. Default: initial values.
 
     Raises:
         SpecError: a task is not in the spec.
         ArtifactError: the shards are missing, lack a task, or have a test part that is the validation part; or
-            the disk is full.
+            the disk is full; or the checkpoints in `out_dir` are of another spec or of other data, and it says which.
         DataError: a loss is not finite; names the task.
     """
     chosen = _chosen_tasks(spec, tasks)
@@ -93,17 +94,18 @@ def train(
         )
         return only_labels(batches.skip(at.batch), names)
 
-    fitted = fit_model(
-        model,
-        epoch_data,
-        only_labels(read_records(records, "validation", batch_size=VALIDATION_BATCH), names),
-        training,
-        out_dir,
-        binary=[name for name, task in chosen.items() if isinstance(task, BinaryTask)],
-        fingerprint=_fingerprint(spec, names, manifest, start),
-        progress=progress,
-        resume=resume,
-    )
+    with reading_errors(records):
+        fitted = fit_model(
+            model,
+            epoch_data,
+            only_labels(read_records(records, "validation", batch_size=VALIDATION_BATCH), names),
+            training,
+            out_dir,
+            binary=[name for name, task in chosen.items() if isinstance(task, BinaryTask)],
+            settings=_settings(spec, names, manifest, start),
+            progress=progress,
+            resume=resume,
+        )
     state = fitted.progress
     return TrainResult(
         state.best_epoch,
@@ -223,12 +225,15 @@ def _balance(spec: Spec, tasks: Mapping[str, Task]) -> Balance:
     return StaticBalance(normalizer=spec.balance.normalizer) if len(tasks) == 1 else spec.balance
 
 
-def _fingerprint(spec: Spec, tasks: Sequence[str], manifest: RecordsManifest, start: Start | None) -> str:
-    """Key of what an epoch depends on; more epochs or more patience continue the same training."""
+_FREE = ("epochs", "patience", "tensorboard", "checkpoint_minutes")
+"""Fields of the training section on which no epoch depends: with others, the same training continues."""
+
+
+def _settings(spec: Spec, tasks: Sequence[str], manifest: RecordsManifest, start: Start | None) -> dict[str, Any]:
+    """What an epoch depends on."""
     sections = spec.section("tasks", "model", "balance", "training")
-    for name in ("epochs", "patience", "tensorboard"):
+    for name in _FREE:
         sections["training"].pop(name)
     shards = {split: [shard.sha256 for shard in shards] for split, shards in manifest.splits.items()}
-    begun = [] if start is None else [start.digest]
-    text = json.dumps([sections, list(tasks), shards, *begun], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    digests = {split: hashlib.sha256(json.dumps(part).encode()).hexdigest()[:16] for split, part in shards.items()}
+    return {**sections, "trained": list(tasks), "shards": digests, "begins with": start and start.digest}

@@ -32,11 +32,21 @@ class Validation:
         self.rows = sum(len(next(iter(part.values()))) for part in parts)
         self._labels = {task: np.concatenate([part[task] for part in parts]) for task in parts[0]} if parts else {}
 
-    def measure(self) -> Measures:
-        """``val_loss`` (weighted sum), ``val_TASK_loss`` (mean over labelled rows), ``val_TASK_auc`` (exact)."""
+    def measure(self, stop: Callable[[], bool] = lambda: False) -> Measures | None:
+        """``val_loss`` (weighted sum), ``val_TASK_loss`` (mean over labelled rows), ``val_TASK_auc`` (exact).
+
+        Args:
+            stop: asked before each batch; where it says so, nothing is measured.
+
+        Returns:
+            The measures, or None where it was stopped.
+        """
         if not self.rows:
             return {}
-        predictions, losses = self._pass()
+        parts = [self._step(*batch) for batch in self._dataset if not stop()]
+        if stop():
+            return None
+        predictions, losses = self._joined(parts)
         weights = self._model.task_weights
         total = sum(weights[task] * value for task, value in losses.items() if value is not None)
         measures: Measures = {"val_loss": total, **{f"val_{task}_loss": value for task, value in losses.items()}}
@@ -44,9 +54,8 @@ class Validation:
             measures[f"val_{task}_auc"] = auc(self._labels[task], predictions[task])
         return measures
 
-    def _pass(self) -> tuple[Predictions, dict[str, float | None]]:
+    def _joined(self, parts: Sequence[Any]) -> tuple[Predictions, dict[str, float | None]]:
         """Predictions, and the mean loss of each task over its labelled rows."""
-        parts = [self._step(*batch) for batch in self._dataset]
         predictions = concatenated([outputs for outputs, _, _ in parts])
         sums_2T = np.stack([np.stack(part[1:]) for part in parts]).sum(axis=0, dtype=np.float64)
         means = {
