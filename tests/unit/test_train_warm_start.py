@@ -26,7 +26,7 @@ from onehull.train import Position, fit_model, train
 from onehull.train.history import save_best
 from onehull.train.slots import places_of, restore_slots, save_slots
 from onehull.train.train import _compiled_model
-from onehull.train.warm_start import Start, grow_model, load_model, warm_start
+from onehull.train.warm_start import Precision, Start, grow_model, load_model, warm_start
 
 SMALL: dict[str, Any] = {"embedding_dim": 4, "tower": [4], "dropout": 0.1, "epnet": {"features": ["user"], "hidden": 4}}
 
@@ -106,6 +106,26 @@ def test_growing_changes_no_prediction(section, head, tmp_path):
     yesterday["tags"][:, 0], today["tags"][:, 0] = 1, 4
     for task, values in old(yesterday).items():
         np.testing.assert_array_equal(values, grown(today)[task])
+
+
+@pytest.mark.parametrize("section", [Mmoe(kind="mmoe", **SMALL), Stem(kind="stem", **SMALL)], ids=["mmoe", "stem"])
+def test_a_model_goes_on_in_another_precision_as_if_it_had_been_built_in_it(section, tmp_path):
+    same = transform("abc")
+    tasks: dict[str, Task] = {name: BinaryTask(kind="binary", label=name) for name in ("click", "like")}
+    half, full = (build_model(section, tasks, same.inputs, precision=p) for p in ("bfloat16", "float32"))
+    cases: list[tuple[MultiTaskModel, Precision, MultiTaskModel]] = [(half, "float32", full), (full, "bfloat16", half)]
+    for built, precision, wanted in cases:
+        other = grow_model(built, same.inputs, precision=precision)
+        assert policies(other) == policies(wanted)
+        for one, two in zip(other.variables, built.variables, strict=True):
+            assert one.dtype == two.dtype
+    kept = grow_model(half, same.inputs)
+    assert kept.get_layer("embeddings").dtype_policy.name == "mixed_bfloat16"
+
+
+def policies(model: MultiTaskModel) -> list[tuple[str, str]]:
+    layers = model._flatten_layers(include_self=False)
+    return [(la.name, la.dtype_policy.name) for la in layers if not isinstance(la, keras.layers.InputLayer)]
 
 
 def test_rows_move_with_their_features_and_a_place_that_is_given_away_is_not_inherited(tmp_path):

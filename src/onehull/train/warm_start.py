@@ -24,6 +24,8 @@ NewIds = Literal["unseen", "initial"]
 """Where the row of a new id starts: at the row that its id has shared with all unseen ones until now, so that growing
 changes no prediction; or at what a model that has never been trained would have there."""
 
+Precision = Literal["float32", "bfloat16"]
+
 _REMEDY = "Train it anew with: onehull run, or go back to the spec of the trained model."
 _SHOWN = 8
 
@@ -58,14 +60,17 @@ class Start:
         """By feature, rows whose id is new."""
         return new_rows(self.before, self.after)
 
-    def begin(self) -> MultiTaskModel:
+    def begin(self, *, precision: Precision | None = None) -> MultiTaskModel:
         """The model with its weights and the rows of today's ids; not compiled.
+
+        Args:
+            precision: see `grow_model`.
 
         Raises:
             ArtifactError: the file is absent or damaged.
         """
         old = load_model(self.model)
-        return grow_model(old, self.after.inputs, self.fresh, new_ids=self.new_ids)
+        return grow_model(old, self.after.inputs, self.fresh, new_ids=self.new_ids, precision=precision)
 
     def go_on(self, model: MultiTaskModel) -> tuple[str, ...]:
         """Puts slots and balancer state into the model when it is compiled.
@@ -103,6 +108,7 @@ def grow_model(
     fresh: Mapping[str, np.ndarray] | None = None,
     *,
     new_ids: NewIds = "unseen",
+    precision: Precision | None = None,
 ) -> MultiTaskModel:
     """A model like another one, with more rows; not compiled.
 
@@ -114,12 +120,15 @@ def grow_model(
         inputs: of the new model: those of the old one, perhaps with more rows.
         fresh: by feature, rows whose id is new. Default: the rows that the old model has not.
         new_ids: where the rows of new ids start.
+        precision: what the layers calculate in, as in `onehull.model.build_model`. Default: as in the old model.
 
     Raises:
         ArtifactError: the inputs are not those of the old model, or it has more rows.
     """
-    wanted = {item.name: item for item in inputs}
-    grown = MultiTaskModel.from_config(_with_rows(old.get_config(), wanted))
+    config = _with_rows(old.get_config(), {item.name: item for item in inputs})
+    if precision is not None:
+        config = _with_policy(config, "float32" if precision == "float32" else f"mixed_{precision}")
+    grown = MultiTaskModel.from_config(config)
     warm_start(grown, old, fresh, new_ids=new_ids)
     return grown
 
@@ -189,3 +198,14 @@ def _with_rows(config: Any, wanted: Mapping[str, ModelInput]) -> Any:
         rule = f"must be as the trained model has it, {config}, with no fewer rows"
         raise ArtifactError(f"input {config['name']!r} {rule}. Received {received}. {_REMEDY}")
     return {**config, "rows": item.rows}
+
+
+def _with_policy(config: Any, policy: str) -> Any:
+    """A model's description whose layers calculate by another policy; those that need float32 keep it themselves."""
+    if isinstance(config, list | tuple):
+        return [_with_policy(part, policy) for part in config]
+    if not isinstance(config, dict):
+        return config
+    if config.get("class_name") == "DTypePolicy":
+        return {**config, "config": {"name": policy}}
+    return {key: _with_policy(part, policy) for key, part in config.items()}
