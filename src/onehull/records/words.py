@@ -73,7 +73,10 @@ class RowWords:
         values: dict[str, Any] = dict.fromkeys(self.shapes)
         for name, first in self.plan.numbers.items():
             shape = self.shapes[name]
-            found = words_BW[:, first : first + shape[0]] if shape else words_WB[first]
+            if math.prod(shape) == 1:
+                found = tf.reshape(words_WB[first], (-1, *shape))
+            else:
+                found = words_BW[:, first : first + shape[0]]
             values[name] = tf.bitcast(found, tf.float32)
         if not self.plan.ids:
             return values
