@@ -112,7 +112,14 @@ def write_rows(variable: Any, start: int, values: Any) -> None:
     """Writes consecutive rows of a Keras variable in place, on every device that has a copy."""
     value = variable.value
     for component in getattr(value, "values", (value,)):
-        component[start : start + values.shape[0]].assign(tf.cast(values, value.dtype))
+        # Not component[…].assign, which holds the whole table while it writes, so that TensorFlow copies it.
+        tf.raw_ops.ResourceStridedSliceAssign(
+            ref=component.handle,
+            begin=[start],
+            end=[start + values.shape[0]],
+            strides=[1],
+            value=tf.cast(values, component.dtype),
+        )
 
 
 def tables_of(layers: Iterable[Any]) -> list[Any]:

@@ -120,8 +120,9 @@ class FeatureEmbeddings(keras.layers.Layer):
         """Single ids of one width that follow one another, ``(B, ids · width)``."""
         start, stop = self._columns(items[0]).start, self._columns(items[-1]).stop
         if stop - start != len(items):  # bags of the same table stand between them
-            parts = [rows_BNd[:, self._columns(item).start] for item in items]
-            own_BNd = tf.stack(parts, axis=1)
+            own_BNd = tf.stack([rows_BNd[:, self._columns(item).start] for item in items], axis=1)
+        elif len(items) == rows_BNd.shape[1]:  # the gradient of a slice, even of all, is a copy
+            own_BNd = rows_BNd
         else:
             own_BNd = rows_BNd[:, start:stop]
         self._penalise(own_BNd, training)
