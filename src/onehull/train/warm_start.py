@@ -52,7 +52,7 @@ class Start:
     def digest(self) -> str:
         """Key of everything that the beginning depends on."""
         files = [None if path is None else file_sha256(path) for path in (self.model, self.slots)]
-        fresh = {name: rows_N.tolist() for name, rows_N in self.fresh.items()}
+        fresh = {name: hashlib.sha256(rows_N.tobytes()).hexdigest() for name, rows_N in self.fresh.items()}
         return hashlib.sha256(json.dumps([files, fresh, self.new_ids]).encode()).hexdigest()
 
     @cached_property
