@@ -437,7 +437,7 @@ def test_a_report_that_cannot_be_written_leaves_the_last_one(tmp_path: Path) -> 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before[0]) // 2, limits[1]))
     try:
-        with pytest.raises(ArtifactError, match=r"report\.json cannot be written.*An older one is intact"):
+        with pytest.raises(ArtifactError, match=r"report\.json cannot be written.*What stood there before is intact"):
             write_report(report.model_copy(update={"name": "other"}), tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

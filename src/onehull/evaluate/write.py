@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
-from onehull.errors import ArtifactError
 from onehull.evaluate.page import render_page
 from onehull.evaluate.report import Report
+from onehull.files import write_whole
 
 REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 
@@ -30,25 +27,6 @@ def write_report(report: Report, out_dir: str | Path) -> tuple[Path, Path]:
     directory = Path(out_dir)
     page = render_page(report)
     data_path, page_path = directory / REPORT_JSON, directory / REPORT_HTML
-    _replace(data_path, report.model_dump_json(indent=2) + "\n")
-    _replace(page_path, page)
+    write_whole(data_path, report.model_dump_json(indent=2) + "\n")
+    write_whole(page_path, page)
     return data_path, page_path
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        remedy = "Free some space or choose another directory."
-        raise ArtifactError(f"{path} cannot be written: {error}. An older one is intact. {remedy}") from error

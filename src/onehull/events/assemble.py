@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from onehull.errors import DataError, SpecError
-from onehull.events.atomic import replacing, writable
+from onehull.events.atomic import writable
 from onehull.events.columns import TIME_DTYPE
 from onehull.events.decode import ID, MOMENT, context_column
 from onehull.events.divide import POSITION, SPLIT_VALUE, divide
@@ -27,6 +27,7 @@ from onehull.events.report import QUARANTINE_FILE, REPORT_FILE, SAMPLES_FILE, As
 from onehull.events.schema import event_schema
 from onehull.events.sources import ENTITIES, Source, feature_sources
 from onehull.events.table import Rows, table_rows
+from onehull.files import replacing
 from onehull.spec import Spec
 from onehull.spec.data import ColumnSplit, EventLog, TimeSplit
 from onehull.spec.events import WORLD_MARKER

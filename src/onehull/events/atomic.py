@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: written beside their place, then moved into it."""
+"""A full or read-only disk is one clear error, whatever library meets it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,6 @@ from onehull.errors import ArtifactError
 
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _CANNOT_WRITE = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EIO}
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary sibling that takes the place of `path` when the block ends well.
-
-    Its name is always the same, so that the next run overwrites what a killed one has left.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ are what it is grown from (`onehull.features.grow`): of all ids, decayed a step 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import polars as pl
 
 from onehull.errors import ArtifactError
 from onehull.features import columns
+from onehull.files import replacing
 from onehull.spec.features import CategoricalFeature, Feature, ListFeature
 
 DECAY = 0.9
@@ -52,17 +52,14 @@ class IdCounts:
             ArtifactError: the disk is full or the directory cannot be written.
         """
         path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         empty = pl.DataFrame(schema={_FEATURE: pl.String(), **_SCHEMA})
         parts = [table.select(pl.lit(name).alias(_FEATURE), VALUE, COUNT) for name, table in self.tables.items()]
         try:
-            pl.concat([empty, *parts]).write_parquet(temporary)
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                pl.concat([empty, *parts]).write_parquet(temporary)
         except (OSError, pl.exceptions.PolarsError) as error:
             remedy = "What stood there before is intact. Free some space or choose another directory."
             raise ArtifactError(f"{path} cannot be written: {error}. {remedy}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> IdCounts:

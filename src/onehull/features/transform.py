@@ -6,7 +6,6 @@ It is data, not code: it is written as JSON, travels in the bundle, and two engi
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from onehull.errors import ArtifactError
+from onehull.files import write_whole
 from onehull.spec.inputs import FIRST_ID, ModelInput
 from onehull.spec.section import Section
 
@@ -144,16 +144,7 @@ class Transform(Section):
         Raises:
             ArtifactError: the disk is full or the directory cannot be written.
         """
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-            temporary.replace(path)
-        except OSError as error:
-            remedy = "What stood there before is intact. Free some space or choose another directory."
-            raise ArtifactError(f"{path} cannot be written: {error}. {remedy}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(Path(path), self.model_dump_json(indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Transform:

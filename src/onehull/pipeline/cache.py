@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from onehull.errors import ArtifactError
+from onehull.files import replace_directory, restore_directory
 
 STAMP = ".step.json"
 
@@ -64,16 +65,15 @@ def build_once(directory: Path, key: str, build: Callable[[Path], None], *, forc
         ArtifactError: the disk is full or not writable; what stood there before is intact.
     """
     start = time.monotonic()
-    partial, old = (directory.parent / f".{directory.name}.{suffix}" for suffix in ("partial", "old"))
-    if old.exists() and not directory.exists():
-        old.rename(directory)  # killed between the two renames of a swap
+    partial = directory.with_name(f".{directory.name}.partial")
+    restore_directory(directory)
     if not force and finished_key(directory) == key:
         return Kept(directory.name, key, kept=True, seconds=0.0)
     try:
         _open_partial(partial, key)
         build(partial)
         (partial / STAMP).write_text(json.dumps({"key": key, "seconds": time.monotonic() - start}), encoding="utf-8")
-        _swap(partial, directory, old)
+        replace_directory(partial, directory)
     except OSError as error:
         remedy = "Free some space or choose another directory, then run the same command again: it continues."
         message = f"{directory} cannot be written: {error}. The last good artifact is intact. {remedy}"
@@ -88,11 +88,3 @@ def _open_partial(partial: Path, key: str) -> None:
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
     marker.write_text(key, encoding="utf-8")
-
-
-def _swap(partial: Path, directory: Path, old: Path) -> None:
-    shutil.rmtree(old, ignore_errors=True)
-    if directory.exists():
-        directory.rename(old)
-    partial.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)

@@ -9,12 +9,12 @@ read once more.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from onehull.errors import ArtifactError
+from onehull.files import write_whole
 from onehull.records.manifest import RecordsManifest, Shard, file_sha256, read_manifest
 from onehull.spec.samples import SPLITS, SplitName
 
@@ -60,10 +60,8 @@ def check_parts(records: Path, manifest: RecordsManifest, splits: Sequence[Split
 def note_checked(records: Path, shards: Sequence[Shard]) -> None:
     """Remembers that files have their SHA-256."""
     states = _read_checked(records) | {shard.file: _state(records, shard) for shard in shards}
-    temporary = records / f"{CHECKED}.{os.getpid()}"
-    with suppress(OSError):  # a directory that cannot be written is read through again by the next process
-        temporary.write_text(json.dumps(states), encoding="utf-8")
-        temporary.replace(records / CHECKED)
+    with suppress(ArtifactError):  # a directory that cannot be written is read through again by the next process
+        write_whole(records / CHECKED, json.dumps(states))
 
 
 @contextmanager

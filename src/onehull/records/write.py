@@ -17,6 +17,7 @@ from onehull.errors import ArtifactError
 from onehull.features.graph import raw_signature, transform_model
 from onehull.features.tensors import raw_tensors
 from onehull.features.transform import Transform
+from onehull.files import replace_directory, restore_directory
 from onehull.records.distribution import LabelSample
 from onehull.records.example import Column, ExampleEncoder, id_bytes
 from onehull.records.manifest import MANIFEST, LabelStatistics, RecordsManifest, Shard
@@ -62,14 +63,13 @@ def write_records(
         ArtifactError: the samples table is missing, or the disk is full or not writable; what stood there before is
             intact.
     """
-    building, old = (out_dir.with_name(f".{out_dir.name}.{suffix}") for suffix in ("building", "old"))
+    building = out_dir.with_name(f".{out_dir.name}.building")
     if not samples.is_file():
         raise ArtifactError(f"{samples} is missing. Make it with: onehull assemble")
     settings = settings or Records()
     plan = plan_row(transform.inputs, tasks) if settings.layout == "blocks" else None
     try:
-        if old.exists() and not out_dir.exists():
-            old.rename(out_dir)  # killed between the two renames of an earlier swap
+        restore_directory(out_dir)
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
         table = pl.scan_parquet(samples)
@@ -87,22 +87,13 @@ def write_records(
         )
         (building / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         note_checked(building, [shard for shards in splits.values() for shard in shards])
-        _swap(building, out_dir, old)
+        replace_directory(building, out_dir)
     except (OSError, tf.errors.OpError) as error:
         remedy = "What stood there before is intact. Free some space or choose another directory, then run it again."
         raise ArtifactError(f"{out_dir}: the shards cannot be written: {error}. {remedy}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return manifest
-
-
-def _swap(building: Path, out_dir: Path, old: Path) -> None:
-    """Puts a finished directory in its place; an interruption leaves the old or the new one whole."""
-    shutil.rmtree(old, ignore_errors=True)
-    if out_dir.exists():
-        out_dir.rename(old)
-    building.rename(out_dir)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_parts(
