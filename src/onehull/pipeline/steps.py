@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,20 @@ class Step:
         state = "[dim]kept[/]" if kept.kept else f"{kept.seconds:.1f} s"
         project.console.print(f"[green]✓[/] [bold]{self.name}[/]  {state}  [dim]{self.directory(project)}[/]")
         return kept
+
+    def join(self, project: Project, *, force: bool = False) -> Kept:
+        """Takes part in what worker 0 of a training makes, in the directory where it makes it.
+
+        Raises:
+            ArtifactError: as `do`.
+        """
+        self._require(project)
+        directory, key = self.directory(project), self.key(project)
+        start = time.monotonic()
+        kept = not force and finished_key(directory) == key
+        if not kept:
+            self.build(project, directory.with_name(f".{directory.name}.partial"))
+        return Kept(directory.name, key, kept, time.monotonic() - start)
 
     def _require(self, project: Project) -> None:
         before = self.after

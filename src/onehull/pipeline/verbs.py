@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -57,7 +58,12 @@ def prepare(spec: AnySpec, **where: Unpack[Where]) -> Kept:
 
 
 def train(spec: AnySpec, **where: Unpack[Where]) -> Kept:
-    """Trains the model; validation chooses the epoch: ``training/``."""
+    """Trains the model; validation chooses the epoch: ``training/``.
+
+    Where TF_CONFIG names several workers, this process joins them; worker 0 makes the directory, which all must see.
+    """
+    if _follows():
+        return TRAIN.join(open_project(spec, where), force=where.get("force", False))
     return _do(TRAIN, spec, where)
 
 
@@ -110,6 +116,16 @@ def open_project(spec: AnySpec, where: Where, baseline: Baseline = "none") -> Pr
     return Project.open(
         spec, data=where.get("data"), out=where.get("out"), console=where.get("console"), baseline=baseline
     )
+
+
+def _follows() -> bool:
+    """Whether this process is a worker of several, and not the first."""
+    if not os.environ.get("TF_CONFIG"):
+        return False
+    from onehull.train.workers import cluster_from_environment
+
+    cluster = cluster_from_environment()
+    return cluster is not None and cluster.index > 0
 
 
 def _do(step: Step, spec: AnySpec, where: Where) -> Kept:

@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from onehull.errors import ArtifactError
 from onehull.model import MultiTaskModel
 from onehull.train.archive import DAMAGE, Archive, write_arrays
@@ -69,19 +71,30 @@ class Progress:
         return f"epoch {self.epoch + 1}, {self.batch} batches done"
 
 
-def save_checkpoint(directory: Path, model: MultiTaskModel, progress: Progress) -> Path:
+def save_checkpoint(directory: Path, model: MultiTaskModel, progress: Progress, *, write: bool = True) -> Path:
     """Writes a checkpoint, then removes all but this one and the one before it.
+
+    Args:
+        directory: of the checkpoints; is made.
+        model: a compiled model whose optimizers are built.
+        progress: how far training has come.
+        write: False for the workers that only take part, each holding its share of the metrics.
 
     Raises:
         ArtifactError: it cannot be written; the checkpoints before it are intact.
     """
     path = directory / f"epoch-{progress.epoch:05d}-{progress.batch:08d}.npz"
+    variables = _variables(model)
+    # Sums of several workers are added up when they are read, which takes all of these.
+    variables |= {key: np.asarray(variable) for key, variable in variables.items() if key.startswith("metrics/")}
+    if not write:
+        return path
     for unfinished in directory.glob(".epoch-*.partial"):
         unfinished.unlink(missing_ok=True)
     texts = {_PROGRESS: json.dumps(asdict(progress))}
     write_atomically(
         path,
-        lambda file: write_arrays(file, _variables(model).items(), texts),
+        lambda file: write_arrays(file, variables.items(), texts),
         "The last good checkpoint is intact.",
     )
     # Later ones are damaged, or training has stepped back behind them.

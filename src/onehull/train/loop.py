@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+from rich.console import Console
 from rich.progress import Progress as Bars
 
 from onehull.errors import ArtifactError, DataError
@@ -26,6 +27,7 @@ from onehull.train.interrupt import Interruption
 from onehull.train.non_finite import check_return, not_finite_batch, not_finite_text
 from onehull.train.steps import Steps
 from onehull.train.validation import Measures, Validation, epoch_score
+from onehull.train.workers import Workers
 
 _LOG = logging.getLogger(__name__)
 CHECKPOINTS, TENSORBOARD = "checkpoints", "tensorboard"
@@ -88,6 +90,9 @@ def fit_model(
     continues behind the last one and, with deterministic operations, gives the same bits as a run that was never
     interrupted. Ctrl-C and SIGTERM finish the running steps and save; a second one stops at once.
 
+    A model built in the scope of a strategy over several processes is trained by all of them: each calls this with the
+    same arguments, and the first one writes.
+
     Args:
         model: a compiled model.
         train_data: batches of an epoch; must depend on the position only.
@@ -105,19 +110,21 @@ def fit_model(
             and it says which.
         KeyboardInterrupt: after Ctrl-C; SystemExit after SIGTERM. Where training stands is saved.
     """
-    steps = Steps(model)
+    steps, workers = Steps(model), Workers(model.distribute_strategy)
     settings = dict(settings or {})
-    if not resume:
+    if not resume and workers.is_first:
         forget_checkpoints(out_dir / CHECKPOINTS)
+    workers.any(True)  # nobody looks for checkpoints before these are gone
     found, skipped = load_checkpoint(out_dir / CHECKPOINTS, model, settings)
     state = found or Progress(settings)
+    workers.check_same("the checkpoint that training continues from", state.place)
     begun = state.epoch
     validation = Validation(model, validation_data, binary)
-    board = Board(out_dir / TENSORBOARD) if training.tensorboard else None
-    bars = progress if isinstance(progress, Bars) else (progress_bars() if progress else None)
+    board = Board(out_dir / TENSORBOARD) if training.tensorboard and workers.is_first else None
+    bars = _bars(progress, workers)
     own_bars = bars if bars is not None and bars is not progress else nullcontext()
     with own_bars, Interruption() as interruption:
-        run = _Run(model, steps, train_data, training, out_dir, state, bars, interruption)
+        run = _Run(model, steps, train_data, training, out_dir, state, bars, interruption, workers)
         if found is None and training.non_finite == "step_back":
             run.save()
         while not run.is_over:
@@ -126,7 +133,8 @@ def fit_model(
             run.stop_if_asked()
     if board is not None:
         board.close()
-    save_history(out_dir, run.state)
+    if workers.is_first:
+        save_history(out_dir, run.state)
     return FitResult(run.state, begun, skipped)
 
 
@@ -142,6 +150,7 @@ class _Run:
     state: Progress
     bars: Bars | None
     interruption: Interruption
+    workers: Workers
     per_call: int = _FEWEST_STEPS
     saved_at: float = field(default_factory=time.monotonic)
 
@@ -158,7 +167,7 @@ class _Run:
             self._step_back()
         measures: Measures = {name: float(value) for name, value in model.get_metrics_result().items()}
         with averaged_weights(model):
-            measured = validation.measure(lambda: self.interruption.asked is not None)
+            measured = self.workers.from_first(lambda: validation.measure(lambda: self.interruption.asked is not None))
             if measured is not None:
                 measures.update(measured)
                 self._note(measures)
@@ -173,11 +182,12 @@ class _Run:
         now = time.monotonic()
         self.state.seconds += now - self.saved_at
         self.saved_at = now
-        save_checkpoint(self.out_dir / CHECKPOINTS, self.model, self.state)
+        save_checkpoint(self.out_dir / CHECKPOINTS, self.model, self.state, write=self.workers.is_first)
 
     def stop_if_asked(self) -> None:
         """Ends a training that was interrupted and has been saved; says how to continue."""
-        if self.interruption.asked is not None:
+        (asked,) = self.workers.any(self.interruption.asked is not None)
+        if asked:
             where = f"{self.state.place}; saved in {self.out_dir / CHECKPOINTS}"
             self.interruption.stop(f"Stopped in {where}. Run the same command again: it continues there.")
 
@@ -200,7 +210,8 @@ class _Run:
                 if not self._is_finite():
                     return False
                 bar.show(state.batch, model)
-                if self.interruption.asked is not None or (state.batch < total and self._is_due()):
+                asked, due = self.workers.any(self.interruption.asked is not None, self._is_due())
+                if asked or (state.batch < total and due):
                     self.save()
                     self.stop_if_asked()
         return True
@@ -210,7 +221,8 @@ class _Run:
         begun = time.monotonic()
         self.steps(iterator, end - self.state.batch)
         self.state.batch = end
-        if time.monotonic() - begun < _CALL_SECONDS:
+        (short,) = self.workers.any(time.monotonic() - begun < _CALL_SECONDS)
+        if short:
             self.per_call *= 2
 
     def _until_left_out(self, end: int) -> int:
@@ -273,9 +285,17 @@ class _Run:
         _note_skipped(model, state)
         if score is None or state.best_score is None or score > state.best_score:
             state.best_epoch, state.best_score, state.since_best = state.epoch, score, 0
-            save_best(self.out_dir, model)
+            if self.workers.is_first:
+                save_best(self.out_dir, model)
         else:
             state.since_best += 1
+
+
+def _bars(progress: bool | Bars, workers: Workers) -> Bars | None:
+    """Where progress is shown, by the first worker. All of them read what is shown, because its sums are spread."""
+    if workers.is_first and progress:
+        return progress if isinstance(progress, Bars) else progress_bars()
+    return progress_bars(Console(quiet=True)) if workers.count > 1 else None
 
 
 def _tell(run: _Run, board: Board | None, measures: Measures) -> None:

@@ -23,6 +23,7 @@ from onehull.spec.tasks import BinaryTask, RegressionTask, Task
 from onehull.train.history import MODEL
 from onehull.train.loop import Position, fit_model
 from onehull.train.warm_start import Start
+from onehull.train.workers import joined_workers
 
 VALIDATION_BATCH = 8192
 
@@ -62,6 +63,8 @@ def train(
 ) -> TrainResult:
     """Trains the model of a spec on shards. Validation chooses the epoch; the test part is never read.
 
+    Where TF_CONFIG names several workers, this process joins them, see `onehull.train.workers`.
+
     Args:
         spec: what is wanted.
         records: directory of shards.
@@ -80,19 +83,43 @@ def train(
     chosen = _chosen_tasks(spec, tasks)
     manifest = read_manifest(records)
     check_parts(manifest, list(chosen), records)
+    with joined_workers() as strategy:
+        return _train(strategy, spec, records, out_dir, chosen, manifest, progress, resume, start)
+
+
+def _train(
+    strategy: tf.distribute.Strategy,
+    spec: Spec,
+    records: Path,
+    out_dir: Path,
+    chosen: Mapping[str, Task],
+    manifest: RecordsManifest,
+    progress: bool | Bars,
+    resume: bool,
+    start: Start | None,
+) -> TrainResult:
+    """Trains on the replicas of a strategy."""
     keras.utils.set_random_seed(spec.training.seed)
     if spec.training.deterministic:
         tf.config.experimental.enable_op_determinism()
-    model = _compiled_model(spec, chosen, manifest, start)
+    with strategy.scope():
+        model = _compiled_model(spec, chosen, manifest, start)
     if start is not None:
         start.go_on(model)
     training, names = spec.training, list(chosen)
 
     def epoch_data(at: Position) -> tf.data.Dataset:
         batches = read_records(
-            records, "train", batch_size=training.batch_size, shuffle=True, seed=training.seed, epoch=at.epoch
+            records,
+            "train",
+            batch_size=training.batch_size,
+            shuffle=True,
+            seed=training.seed,
+            epoch=at.epoch,
+            start_batch=at.batch,
+            worker=(at.replica, at.replicas),
         )
-        return only_labels(batches.skip(at.batch), names)
+        return only_labels(batches, names)
 
     with reading_errors(records):
         fitted = fit_model(
