@@ -60,7 +60,7 @@ class Workers:
         if self.count == 1:
             return flags
         numbers_WN = self._gathered(np.array(flags, np.int32))
-        return tuple(bool(found) for found in numbers_WN.any(axis=0))
+        return tuple(bool(found) for found in (numbers_WN != 0).any(axis=0).tolist())
 
     def from_first(self, make: Callable[[], Any]) -> Any:
         """What worker 0 makes; the others do not make it.
