@@ -121,7 +121,6 @@ def _write(member: IO[bytes], variable: Any) -> None:
         return
     shape, dtype = tuple(variable.shape), np.dtype(tf.as_dtype(variable.dtype).as_numpy_dtype)
     described = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    member.write(npy.magic(*_VERSION))
     npy.write_array_header_1_0(member, described)
     rows, source = _rows_of_a_piece(shape, dtype), _components(variable)[0]
     for start in range(0, shape[0], rows):
