@@ -16,7 +16,8 @@ from onehull.train.telemetry import Clock, Stopwatch, Telemetry, peak_memory, re
 
 def ancestors(op):
     """Operations that must be done before one is."""
-    found, open_ops = set(), [op]
+    found: set[tf.Operation] = set()
+    open_ops = [op]
     while open_ops:
         current = open_ops.pop()
         sources = {*current.control_inputs, *(tensor.op for tensor in current.inputs)} - found
@@ -108,10 +109,10 @@ def test_replicas_of_one_process_are_timed():
                 strategy.run(lambda rows: total.assign_add(tf.cast(tf.reduce_sum(rows), tf.float32)), (batch,))
             return timed_step(step, iterator.get_next, Clock(ready, waited))
 
-        clock = start_clock()
+        clock = Clock(tf.timestamp() - 3600, tf.zeros((), tf.float64))
         for _ in range(6):
             clock = run(iterator, *clock)
-        print(float(total), float(clock.waited))
+        print(float(total.read_value()), float(clock.waited))
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False, timeout=120
