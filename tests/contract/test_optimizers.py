@@ -14,7 +14,7 @@ from onehull.optimizers import EMBEDDING_OPTIMIZERS, EmbeddingOptimizer, get_emb
 
 ROWS, WIDTH = 12, 3
 
-ARGUMENTS = {"ftrl": {"l1": 1e-3, "l2": 1e-3}, "sgd": {"learning_rate": 0.1}}
+ARGUMENTS = {"ftrl": {"l1": 1e-3, "l2": 1e-3}, "sgd": {"learning_rate": 0.1, "momentum": 0.9}}
 """What makes a method's own terms count in a few steps; all others have their defaults."""
 
 METHODS = sorted(EMBEDDING_OPTIMIZERS)

@@ -39,7 +39,7 @@ class Adagrad(EmbeddingOptimizer):
     """
 
     def __init__(
-        self, learning_rate: Any = 0.01, initial_accumulator: float = 0.0, epsilon: float = 1e-8, **kwargs: Any
+        self, learning_rate: Any = 0.03, initial_accumulator: float = 0.0, epsilon: float = 1e-8, **kwargs: Any
     ) -> None:
         super().__init__(learning_rate, **kwargs)
         self.initial_accumulator = at_least(self, "initial_accumulator", initial_accumulator, 0)

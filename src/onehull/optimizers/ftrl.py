@@ -48,7 +48,7 @@ class FTRL(EmbeddingOptimizer):
     """
 
     def __init__(
-        self, learning_rate: Any = 0.01, beta: float = 1e-8, l1: float = 0.0, l2: float = 0.0, **kwargs: Any
+        self, learning_rate: Any = 0.03, beta: float = 1e-8, l1: float = 0.0, l2: float = 0.0, **kwargs: Any
     ) -> None:
         super().__init__(learning_rate, **kwargs)
         self.beta = at_least(self, "beta", beta, 0)

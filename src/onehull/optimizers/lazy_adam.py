@@ -46,7 +46,7 @@ class LazyAdam(EmbeddingOptimizer):
 
     def __init__(
         self,
-        learning_rate: Any = 1e-3,
+        learning_rate: Any = 3e-3,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,

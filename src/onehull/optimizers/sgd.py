@@ -5,8 +5,9 @@ For each row that a batch looks up::
     velocity = momentum · velocity − learning_rate · gradient
     row += velocity
 
-The velocity of a row that was not looked up stands still, and so does the row; in Keras' SGD both go on. If all rows
-are looked up at each step, or without momentum, this is Keras' SGD.
+The velocity of a row that was not looked up stands still, and so does the row; in Keras' SGD both go on. A rare row
+goes on in the direction of its last look-up, perhaps long ago: momentum is for tables whose rows come often. If all
+rows are looked up at each step, or without momentum, this is Keras' SGD.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from onehull.optimizers.ranges import below_one
 
 @keras.saving.register_keras_serializable(package="onehull")
 class SGD(EmbeddingOptimizer):
-    """Gradient descent with momentum. Its learning rates are large: gradients are of the order of 1 / batch size.
+    """Gradient descent, with momentum where asked. Its rates are large: gradients are of the order of 1 / batch size.
 
     Slots: ``velocity`` ``(R, d)``, as much memory as the table; none without momentum.
 
@@ -36,7 +37,7 @@ class SGD(EmbeddingOptimizer):
         ValueError: a number is out of its range.
     """
 
-    def __init__(self, learning_rate: Any = 1.0, momentum: float = 0.9, **kwargs: Any) -> None:
+    def __init__(self, learning_rate: Any = 10.0, momentum: float = 0.0, **kwargs: Any) -> None:
         super().__init__(learning_rate, **kwargs)
         self.momentum = below_one(self, "momentum", momentum)
 
