@@ -1,11 +1,16 @@
 """The formula of each optimizer of embedding tables against plain NumPy, and against Keras where it is the same."""
 
+import math
+import re
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from onehull.optimizers import (
+    EMBEDDING_OPTIMIZERS,
     FTRL,
     SGD,
     Adagrad,
@@ -160,6 +165,16 @@ def test_slots_are_found_by_their_variable():
     assert np.all(slots["accumulator"].numpy() == 0.25)
     assert optimizer.slots_of(wide)["accumulator"].path.endswith("wide_accumulator")
     assert SGD(momentum=0.0).slots((5, 3)) == {}
+
+
+def test_the_page_says_what_each_method_keeps():
+    page = (Path(__file__).parents[2] / "docs" / "explanation" / "embeddings.md").read_text(encoding="utf-8")
+    written = dict(re.findall(r"^\| `(\w+)` \| ([\dd ]+) \|", page, re.MULTILINE))
+    assert set(written) == set(EMBEDDING_OPTIMIZERS)
+    for kind, make in EMBEDDING_OPTIMIZERS.items():
+        numbers = sum(math.prod(slot.shape[1:]) for slot in make().slots((1000, 16)).values())
+        factor, _, width = written[kind].partition(" ")
+        assert 4 * numbers == int(factor) * (16 if width == "d" else 1), kind
 
 
 @pytest.mark.parametrize(
