@@ -38,7 +38,7 @@ def python_of(name: str) -> Path:
         uv = Path(sys.executable).with_name("uv")
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         subprocess.run([uv, "venv", "--quiet", "--python", version, home], check=True)  # noqa: S603
-        install = [uv, "pip", "install", "--quiet", "--python", python, "--requirement", requirements]
-        subprocess.run(install, check=True)  # noqa: S603
+        install = ["pip", "install", "--quiet", "--python", str(python), "--requirement", str(requirements)]
+        subprocess.run([uv, *install], check=True)  # noqa: S603
         mark.write_text(wanted, encoding="utf-8")
     return python

@@ -52,7 +52,7 @@ def automatic(task: Task) -> Choice:
         return step_seconds(model, (x, y))
 
     with TemporaryDirectory() as folder:
-        allowed = candidates(Training(), bfloat16=has_bfloat16())
+        allowed = candidates(Training(), bfloat16=has_bfloat16(), xla=False)
         out_dir = Path(folder)
         return choose(allowed, time_step, shape={}, steps=100_000, out_dir=out_dir, measured=out_dir / "measured.json")
 
