@@ -98,6 +98,7 @@ def test_links_lead_somewhere():
         ("docs/explanation/choosing.md", "sharing"),
         ("docs/explanation/choosing.md", "synthetic"),
         ("docs/explanation/choosing.md", "balancers"),
+        ("docs/explanation/input.md", "input"),
     ],
 )
 def test_figures_of_a_page_are_those_of_the_result_file(page: str, name: str) -> None:

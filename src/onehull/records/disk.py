@@ -70,6 +70,7 @@ class BlockReader:
         size = max(1, min(_WINDOW_ROWS, _WINDOW_BYTES // (4 * self._words)))
         begun, skipped = divmod(first_row, size)
 
+        @tf.autograph.experimental.do_not_convert
         def shuffled(number: Any, words_BW: Any) -> Any:
             rows = tf.range(tf.shape(words_BW)[0])
             order_B = tf.random.experimental.stateless_shuffle(rows, tf.stack([seed, tf.cast(number, tf.int32)]))
@@ -101,6 +102,7 @@ class BlockReader:
         columns = (self._file_N[wanted], self._offset_N[wanted], self._rows_N[wanted], skip)
         files = tf.constant(self._files, tf.string)
 
+        @tf.autograph.experimental.do_not_convert
         def read(file: Any, offset: Any, rows: Any, skip: Any) -> Any:
             words_BW = self._read(files[file], offset, rows)
             complete = tf.debugging.assert_equal(tf.shape(words_BW, tf.int64)[0], rows, "a block lacks rows")

@@ -50,6 +50,7 @@ class RowTable:
             wanted_R = tf.constant(order_R, tf.int64)
         first, step = worker
 
+        @tf.autograph.experimental.do_not_convert
         def batch(number: Any) -> Any:
             rows_B = wanted_R[number * batch_size : (number + 1) * batch_size]
             return tf.gather(self.words_RW, rows_B[first::step])

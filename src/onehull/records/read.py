@@ -79,6 +79,7 @@ def read_records(
         batches = BlockReader(records, manifest, split).batches(batch_size, start_batch, random)
         first, step = worker
 
+        @tf.autograph.experimental.do_not_convert
         def unpack(words_BW: Any) -> Any:
             return words.unpack_batch(words_BW[first::step])
 

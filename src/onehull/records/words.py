@@ -31,7 +31,8 @@ class RowWords:
         self.shapes: dict[str, tuple[int, ...]] = {item.name: item.shape for item in inputs}
         self.shapes |= {f"{LABEL_PREFIX}{task}": () for task in tasks}
         places = [place for name in plan.ids for place in plan.ids[name]]
-        self._unpack = tf.function(self.unpack, input_signature=[tf.TensorSpec((None, plan.words), tf.int32)])
+        row_batch = tf.TensorSpec((None, plan.words), tf.int32)
+        self._unpack = tf.function(self.unpack, input_signature=[row_batch], autograph=False)
         self._word_I = np.array([place.word for place in places], np.int32)
         self._shift_I1 = np.array([[place.shift] for place in places], np.int32)
         # A mask of 32 bits is -1: all of the word, whose highest bit an id never has.
@@ -59,6 +60,7 @@ class RowWords:
                 words_BW[:, place.word] |= ids_BL[:, column].astype(np.uint32) << np.uint32(place.shift)
         return words_BW.view("<i4")
 
+    @tf.autograph.experimental.do_not_convert
     def unpack_batch(self, words_BW: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """Inputs by name and labels by task, from int32 words ``(B, W)``."""
         values = self._unpack(words_BW)
