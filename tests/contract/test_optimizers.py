@@ -21,7 +21,7 @@ METHODS = sorted(EMBEDDING_OPTIMIZERS)
 
 
 def make(kind, **arguments) -> EmbeddingOptimizer:
-    return EMBEDDING_OPTIMIZERS[kind](**ARGUMENTS.get(kind, {}), **arguments)
+    return EMBEDDING_OPTIMIZERS[kind](**{**ARGUMENTS.get(kind, {}), **arguments})
 
 
 def table(seed=0, rows=ROWS):
@@ -172,6 +172,15 @@ def test_the_norm_that_is_clipped_is_that_of_the_sums(kind):
     expected = steps(kind, [short])
     for clipping in ("clipnorm", "global_clipnorm"):
         assert_equal(steps(kind, [gradient], **{clipping: 0.5}), expected, rtol=2e-5, atol=1e-7)
+    variable, optimizer = table(), make(kind, clipnorm=0.5)
+    optimizer.build([variable])
+
+    @tf.function(jit_compile=True)
+    def step():
+        optimizer.apply([gradient], [variable])
+
+    step()
+    assert_equal(state(optimizer, variable), expected, rtol=2e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("kind", METHODS)

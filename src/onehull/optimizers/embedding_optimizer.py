@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from onehull.optimizers.rows import RowGradient, read_rows, summed_rows, write_rows
+from onehull.optimizers.rows import RowGradient, read_rows, summed_once, summed_rows, write_rows
 
 _REFUSED = {
     "weight_decay": "Use embedding_l2 of the model, which decays the rows that a batch looks up.",
@@ -197,15 +197,16 @@ class EmbeddingOptimizer(keras.optimizers.Optimizer, ABC):
         variable.assign(tf.cast(values, variable.dtype))
 
     def _summed(self, gradient: tf.IndexedSlices) -> RowGradient:
-        if self._rows_are_unique:
-            return RowGradient(gradient.indices, tf.cast(gradient.values, tf.float32))
-        return summed_rows(gradient)
+        return _as_it_is(gradient) if self._rows_are_unique else summed_rows(gradient)
+
+    def _once(self, gradient: tf.IndexedSlices) -> RowGradient:
+        return _as_it_is(gradient) if self._rows_are_unique else summed_once(gradient)
 
     def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
         """Clips the summed gradients of rows: the norm of the parts of a sum is not that of the sum."""
         if not (self.clipnorm or self.clipvalue or self.global_clipnorm):
             return list(grads)
-        found = [self._summed(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
+        found = [self._once(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
         clipped = super()._clip_gradients([g.values_Ud if isinstance(g, RowGradient) else g for g in found])
         return [
             tf.IndexedSlices(values, g.rows_U) if isinstance(g, RowGradient) else values
@@ -226,6 +227,10 @@ class EmbeddingOptimizer(keras.optimizers.Optimizer, ABC):
     def get_config(self) -> dict[str, Any]:
         """The arguments."""
         return {name: value for name, value in super().get_config().items() if name in _KEPT}
+
+
+def _as_it_is(gradient: tf.IndexedSlices) -> RowGradient:
+    return RowGradient(gradient.indices, tf.cast(gradient.values, tf.float32))
 
 
 def _fill(value: float) -> Any:

@@ -28,21 +28,42 @@ def summed_rows(gradient: tf.IndexedSlices) -> RowGradient:
 
     Under XLA, which knows no shapes that depend on the data, every look-up is left in its place with its row's sum.
     """
-    values_Nd = tf.cast(gradient.values, tf.float32)
+    if _under_xla():
+        rows_N, place_N, sums_Nd = _summed_by_sorting(gradient)
+        return RowGradient(rows_N, tf.gather(sums_Nd, place_N))
+    return _summed_by_hashing(gradient)
+
+
+def summed_once(gradient: tf.IndexedSlices) -> RowGradient:
+    """The same for whoever adds squares up: where a row comes twice under XLA, its gradient is 0 but for once."""
+    if _under_xla():
+        rows_N, place_N, sums_Nd = _summed_by_sorting(gradient)
+        again_N = tf.concat([tf.zeros((1,), tf.bool), place_N[1:] == place_N[:-1]], axis=0)[: tf.size(rows_N)]
+        again_Nd = tf.reshape(again_N, [-1] + [1] * (sums_Nd.shape.rank - 1))
+        return RowGradient(rows_N, tf.where(again_Nd, 0.0, tf.gather(sums_Nd, place_N)))
+    return _summed_by_hashing(gradient)
+
+
+def _under_xla() -> bool:
     # TensorFlow has no public way to ask whether a function is being traced for XLA.
-    if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
-        return _summed_by_sorting(gradient.indices, values_Nd)
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+
+
+def _summed_by_hashing(gradient: tf.IndexedSlices) -> RowGradient:
     rows_U, place_N = tf.unique(gradient.indices, out_idx=tf.int32)
+    values_Nd = tf.cast(gradient.values, tf.float32)
     return RowGradient(rows_U, tf.math.unsorted_segment_sum(values_Nd, place_N, tf.size(rows_U)))
 
 
-def _summed_by_sorting(indices_N: tf.Tensor, values_Nd: tf.Tensor) -> RowGradient:
+def _summed_by_sorting(gradient: tf.IndexedSlices) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The rows in order, the number of each among the different ones, and the sums of these, padded with zeros."""
+    indices_N, values_Nd = gradient.indices, tf.cast(gradient.values, tf.float32)
     order_N = tf.argsort(indices_N, stable=True)
     rows_N = tf.gather(indices_N, order_N)
     begins_N = tf.concat([tf.zeros((1,), tf.int32), tf.cast(rows_N[1:] != rows_N[:-1], tf.int32)], axis=0)
     place_N = tf.cumsum(begins_N[: tf.size(rows_N)])
     sums_Nd = tf.math.unsorted_segment_sum(tf.gather(values_Nd, order_N), place_N, tf.size(rows_N))
-    return RowGradient(rows_N, tf.gather(sums_Nd, place_N))
+    return rows_N, place_N, sums_Nd
 
 
 def read_rows(variable: Any, rows_U: tf.Tensor) -> tf.Tensor:
