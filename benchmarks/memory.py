@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import finish, parser
+from benchmarks.harness import finish, parser, place
 
 SIZES: dict[str, dict[str, Any]] = {
     "small": {"rows": 10_000, "batch": 4096},
@@ -20,6 +22,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "tables of 2.5 GB": {"rows": 1_500_000, "batch": 4096},
     "tables of 2.5 GB, lazy Adam": {"rows": 1_500_000, "batch": 4096, "embedding_optimizer": "lazy_adam"},
 }
+PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "training.md"
 FAST = 3
 STEPS = 8
 
@@ -59,7 +62,9 @@ def measure(size: dict[str, Any]) -> dict[str, float]:
 
 def main() -> None:
     """Measures and prints."""
-    arguments = parser(__doc__).parse_args()
+    options = parser(__doc__)
+    options.add_argument("--docs", action="store_true", help="also write the table into docs/explanation/training.md")
+    arguments = options.parse_args()
     chosen = list(SIZES)[: FAST if arguments.profile == "fast" else None]
     results = {}
     for name in chosen:
@@ -74,7 +79,18 @@ def main() -> None:
     ]
     ratios = [found["ratio"] for found in results.values()]
     result = {"worst_ratio": max(ratios, key=lambda ratio: abs(ratio - 1)), "sizes": results}
+    if arguments.docs:
+        place(PAGE, "memory", markdown(result))
     finish("Memory of training", ["size", "estimated GiB", "measured GiB", "ratio"], rows, result, arguments.save)
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table of the documentation."""
+    lines = ["| GiB | estimated | measured | ratio |", "|---|---:|---:|---:|"]
+    for name, found in result["sizes"].items():
+        numbers = [f"{found[key]:.2f}" for key in ("estimated_gib", "measured_gib", "ratio")]
+        lines.append(f"| {name} | {' | '.join(numbers)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
