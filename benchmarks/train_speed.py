@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.harness import finish, parser
+from benchmarks.harness import finish, parser, place
 from benchmarks.peers.contestants import KERAS_BFLOAT16, OURS, OURS_FLOAT32, PEERS, Figures, take_turns
 from benchmarks.peers.task import draw
 
@@ -27,6 +27,16 @@ LARGE_TURNS = {"fast": 3, "full": 7}
 STEPS, LARGE_STEPS = 20, 2
 """Steps of a turn; a step of a peer takes seconds where the tables are large."""
 OUR_LARGE_STEPS = 20
+ROOT = Path(__file__).parents[1]
+NAMES = {
+    "onehull": "OneHull",
+    "onehull_float32": "OneHull, float32",
+    "keras_fit": "Keras `fit`",
+    "keras_fit_bfloat16": "Keras `fit`, bfloat16",
+    "deepctr": "DeepCTR",
+    "torch_rechub": "torch-rechub",
+}
+"""What contestants are called on the page."""
 
 
 def small(folder: Path, profile: str) -> dict[str, Figures]:
@@ -97,6 +107,28 @@ def rows_of(size: str, found: Mapping[str, Figures]) -> list[list[str]]:
     return lines
 
 
+def markdown(result: Mapping[str, Any]) -> str:
+    """A line for each contestant at each size: time and memory, and both as a multiple of ours."""
+    lines = [
+        "| rows of all tables | contestant | ms a step | × ours | peak GB | × ours |",
+        "|---:|---|---:|---:|---:|---:|",
+    ]
+    for size, found in (("260 thousand", result["small"]), ("26 million", result["large"])):
+        ours = found[OURS.name]
+        for name, one in sorted(found.items(), key=lambda item: item[1]["step_ms"]):
+            times, memory = one["step_ms"] / ours["step_ms"], one["peak_gb"] / ours["peak_gb"]
+            cells = [
+                size,
+                NAMES[name],
+                f"{one['step_ms']:.1f}",
+                f"{times:.2f}",
+                f"{one['peak_gb']:.2f}",
+                f"{memory:.2f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def say(text: str) -> None:
     """Progress, on standard error."""
     print(text, file=sys.stderr, flush=True)
@@ -104,7 +136,9 @@ def say(text: str) -> None:
 
 def main() -> None:
     """Runs all parts."""
-    arguments = parser(__doc__).parse_args()
+    options = parser(__doc__)
+    options.add_argument("--docs", action="store_true", help="also put the table into the documentation")
+    arguments = options.parse_args()
     profile = arguments.profile
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -120,6 +154,8 @@ def main() -> None:
         "small": {name: figures.summary for name, figures in at_small.items()},
         "large": {name: figures.summary for name, figures in at_large.items()},
     }
+    if arguments.docs:
+        place(ROOT / "docs" / "explanation" / "speed.md", "train_speed", markdown(result))
     rows = [*rows_of("260 thousand", at_small), *rows_of("26 million", at_large)]
     columns = ["contestant", "ms a step", "least", "most", "peak GB"]
     finish("Training step, batch 4096 (simulated data, in turn)", columns, rows, result, arguments.save)

@@ -30,11 +30,11 @@ class Entry:
     environment: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def start(self, first: Mapping[str, Any], folder: Path) -> Worker:
-        """Starts its process; returns when the model is built."""
+    def start(self, first: Mapping[str, Any], log: Path) -> Worker:
+        """Starts its process, which says what it has to say into a log."""
         python = Path(sys.executable) if self.environment is None else python_of(self.environment)
         module = f"benchmarks.peers.{self.worker}_worker"
-        return Worker(python, module, {**first, **self.options}, folder / f"{self.name}.log")
+        return Worker(python, module, {**first, **self.options}, log)
 
 
 OURS = Entry("onehull", "onehull", options={"precision": "auto"})
@@ -87,7 +87,7 @@ class Figures:
 def take_turns(
     entries: Sequence[Entry], first: Mapping[str, Any], folder: Path, *, turns: int, steps: Mapping[str, int]
 ) -> dict[str, Figures]:
-    """Starts all contestants, and lets one after the other train; never two at once.
+    """Starts all contestants, one after the other, and lets each train in its turn; never two at once.
 
     Args:
         entries: who takes part.
@@ -97,21 +97,32 @@ def take_turns(
         steps: how many steps a turn of each has.
     """
     with ExitStack() as stack:
-        workers = {entry.name: stack.enter_context(entry.start(first, folder)) for entry in entries}
-        for name, worker in workers.items():  # tracing, and the first touch of slots
-            worker.ask({"steps": steps[name]})
+        workers: dict[str, Worker] = {}
+        ready: dict[str, dict[str, Any]] = {}
+        for entry in entries:
+            workers[entry.name] = stack.enter_context(entry.start(first, folder / f"{entry.name}.log"))
+            ready[entry.name] = workers[entry.name].hear()
+            workers[entry.name].ask({"steps": steps[entry.name]})  # tracing, and the first touch of slots
         answers: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
         for turn in range(turns):
             order = list(workers) if turn % 2 == 0 else list(reversed(workers))
             for name in order:
                 answers[name].append(workers[name].ask({"steps": steps[name]}))
-        return {
-            name: Figures(
-                [1e3 * answer["seconds"] / steps[name] for answer in given],
-                given[-1]["peak_bytes"],
-                given[-1]["loss"],
-                workers[name].ready["versions"],
-                workers[name].ready["settings"],
-            )
-            for name, given in answers.items()
-        }
+        return {name: figures(ready[name], given, steps[name]) for name, given in answers.items()}
+
+
+def figures(ready: Mapping[str, Any], answers: Sequence[Mapping[str, Any]], steps: int) -> Figures:
+    """What a worker's answers say.
+
+    Args:
+        ready: its first answer.
+        answers: one for each turn.
+        steps: of a turn.
+    """
+    return Figures(
+        [1e3 * answer["seconds"] / steps for answer in answers],
+        max(answer["peak_bytes"] for answer in answers),
+        answers[-1]["loss"],
+        ready["versions"],
+        ready["settings"],
+    )

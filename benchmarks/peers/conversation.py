@@ -29,11 +29,13 @@ class Contestant:
         run: takes a number of steps; returns the seconds that they took and the loss of the last.
         settings: what was chosen for speed, in words.
         packages: whose versions a figure needs.
+        close: what remains to be done when all is measured.
     """
 
     run: Callable[[int], tuple[float, float]]
     settings: str
     packages: tuple[str, ...]
+    close: Callable[[], None] = lambda: None
 
 
 def answer(build: Callable[[Task, Mapping[str, Any]], Contestant]) -> None:
@@ -50,6 +52,7 @@ def answer(build: Callable[[Task, Mapping[str, Any]], Contestant]) -> None:
         for line in sys.stdin:
             seconds, loss = contestant.run(json.loads(line)["steps"])
             say(driver, seconds=seconds, loss=loss, peak_bytes=peak_bytes())
+        contestant.close()
 
 
 def say(driver: Any, **words: Any) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,19 +20,32 @@ from onehull.spec.training import Training
 from onehull.train.precision import Candidate, Choice, candidates, choose, has_bfloat16
 from onehull.train.probe import step_seconds
 from onehull.train.steps import Steps
+from onehull.train.workers import joined_workers
 
 PROBED_ROWS = 10_000
 """Rows of each table of the model that ``auto`` is measured with."""
 
 
 def build(task: Task, first: Mapping[str, Any]) -> Contestant:
-    """Adam for the dense part, row-wise Adagrad for the tables."""
+    """Adam for the dense part, row-wise Adagrad for the tables.
+
+    A first line with ``cluster``, the addresses of several workers, and ``index`` makes this one of them; with ``core``
+    it keeps to that core.
+    """
+    if "core" in first:
+        os.sched_setaffinity(0, [first["core"]])
     tf.config.threading.set_intra_op_parallelism_threads(first["threads"])
+    stack = ExitStack()
+    if "cluster" in first:
+        cluster = {"cluster": {"worker": first["cluster"]}, "task": {"type": "worker", "index": first["index"]}}
+        os.environ["TF_CONFIG"] = json.dumps(cluster)
+    strategy = stack.enter_context(joined_workers())
     asked = first["precision"]
     choice = automatic(task) if asked == "auto" else Choice(asked, False, "as asked")
-    model = trained_feed_model(len(task.tasks), task.rows, precision=choice.precision)
+    with strategy.scope():
+        model = trained_feed_model(len(task.tasks), task.rows, precision=choice.precision)
     train = Steps(model)
-    iterator = train.iterate(lambda *_: batches(task).repeat().prefetch(2))
+    iterator = train.iterate(lambda replica, replicas: batches(task, replica, replicas).repeat().prefetch(2))
 
     def run(steps: int) -> tuple[float, float]:
         model.reset_metrics()
@@ -38,7 +54,8 @@ def build(task: Task, first: Mapping[str, Any]) -> Contestant:
         seconds = time.perf_counter() - start
         return seconds, float(model.get_metrics_result()["loss"])
 
-    return Contestant(run, f"sparse row-wise Adagrad, {choice.text()}", ("onehull", "tensorflow", "keras"))
+    settings = f"sparse row-wise Adagrad, {choice.text()}"
+    return Contestant(run, settings, ("onehull", "tensorflow", "keras"), stack.close)
 
 
 def automatic(task: Task) -> Choice:
@@ -57,11 +74,12 @@ def automatic(task: Task) -> Choice:
         return choose(allowed, time_step, shape={}, steps=100_000, out_dir=out_dir, measured=out_dir / "measured.json")
 
 
-def batches(task: Task) -> tf.data.Dataset:
-    """The batches in memory, once."""
-    x = {name: task.ids_NBF[:, :, index] for index, name in enumerate(task.features)}
-    x["numbers"] = task.numbers_NBD
-    y = {name: task.labels_NBT[:, :, index : index + 1] for index, name in enumerate(task.tasks)}
+def batches(task: Task, replica: int = 0, replicas: int = 1) -> tf.data.Dataset:
+    """A replica's rows of the batches in memory, once."""
+    mine = slice(replica, None, replicas)
+    x = {name: task.ids_NBF[:, mine, index] for index, name in enumerate(task.features)}
+    x["numbers"] = task.numbers_NBD[:, mine]
+    y = {name: task.labels_NBT[:, mine, index : index + 1] for index, name in enumerate(task.tasks)}
     return tf.data.Dataset.from_tensor_slices((x, y))
 
 

@@ -24,16 +24,13 @@ class WorkerError(RuntimeError):
 
 
 class Worker:
-    """Starts a worker, and waits until it has built its model.
+    """Starts a worker and tells it what to build; the answer to that is the first to be heard.
 
     Args:
         python: of the contestant's environment.
         module: of the worker.
         first: what to build, see `benchmarks.peers.conversation`.
         log: file for what it prints.
-
-    Raises:
-        WorkerError: it could not build.
     """
 
     def __init__(self, python: Path, module: str, first: Mapping[str, Any], log: Path) -> None:
@@ -52,7 +49,7 @@ class Worker:
             )
         os.close(write)
         self._answers = os.fdopen(read, encoding="utf-8")
-        self.ready = self.ask(first)
+        self.tell(first)
 
     def ask(self, words: Mapping[str, Any]) -> dict[str, Any]:
         """Sends a line and waits for its answer.
@@ -60,12 +57,22 @@ class Worker:
         Raises:
             WorkerError: the process has ended.
         """
+        self.tell(words)
+        return self.hear()
+
+    def tell(self, words: Mapping[str, Any]) -> None:
+        """Sends a line; that the process has ended, `hear` finds out."""
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):
             print(json.dumps(words), file=self._process.stdin, flush=True)
-            line = self._answers.readline()
-        except BrokenPipeError:
-            line = ""
+
+    def hear(self) -> dict[str, Any]:
+        """Waits for the answer to a line.
+
+        Raises:
+            WorkerError: the process has ended.
+        """
+        line = self._answers.readline()
         if not line:
             self.end()
             end = self._log.read_text(encoding="utf-8", errors="replace")[-2000:]
