@@ -5,10 +5,9 @@ Shapes: ``B`` batch.
 
 from __future__ import annotations
 
-import gc
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -18,7 +17,6 @@ import tensorflow as tf
 from onehull.model import MultiTaskModel
 from onehull.spec.inputs import ModelInput
 from onehull.spec.tasks import BinaryTask, MulticlassTask, Task
-from onehull.train.precision import Candidate
 from onehull.train.steps import Steps
 
 _TABLE_BYTES = 64 << 20
@@ -73,35 +71,6 @@ def drawn_batch(
         return drawn.astype(np.float32)
 
     return {item.name: values(item) for item in inputs}, {name: labels(task) for name, task in tasks.items()}
-
-
-def timed_twin(
-    build: Callable[[Candidate, Sequence[ModelInput]], MultiTaskModel],
-    inputs: Sequence[ModelInput],
-    tasks: Mapping[str, Task],
-    dim: int,
-    batch_size: int,
-) -> Callable[[Candidate], float]:
-    """What `onehull.train.precision.choose` measures with: builds a twin for each candidate and times its step.
-
-    Building draws from Keras' global seed where a layer has none of its own: set the training's seed afterwards.
-
-    Args:
-        build: candidate and inputs of the twin → a compiled model.
-        inputs: the encoded inputs of the training.
-        tasks: what is predicted.
-        dim: width of the embeddings whose input does not say.
-        batch_size: rows of a batch.
-    """
-    twin = twin_inputs(inputs, dim)
-    batch = drawn_batch(twin, tasks, batch_size)
-
-    def time_step(candidate: Candidate) -> float:
-        found = step_seconds(build(candidate, twin), batch)
-        gc.collect()  # a model refers to itself, and its tables should not wait for the next collection
-        return found
-
-    return time_step
 
 
 def step_seconds(model: MultiTaskModel, batch: Any) -> float:
