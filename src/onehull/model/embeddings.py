@@ -146,7 +146,8 @@ class FeatureEmbeddings(keras.layers.Layer):
             # all of them: nothing may be summed while a model is called.
             if replicas_here() == 1:
                 count = summed(count) / replicas()
-            self.add_loss(self.l2 * tf.reduce_sum(tf.square(tf.cast(rows, tf.float32))) / count)
+            # A replica may have no row of the last batch.
+            self.add_loss(self.l2 * tf.reduce_sum(tf.square(tf.cast(rows, tf.float32))) / tf.maximum(count, 1.0))
 
     def _dim(self, item: ModelInput) -> int:
         return item.dim or self.dim

@@ -135,9 +135,10 @@ class Line:
         return []
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection, also for a thread that listens to it."""
         with suppress(OSError):
-            self._connection.close()
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
 
 
 def meet(cluster: Cluster, timeout_seconds: float) -> Connections:
@@ -189,6 +190,8 @@ class _Host:
             left = self._deadline - time.monotonic()
             if left <= 0:
                 self._tell(_LATE)
+                for line in self._lines.values():
+                    line.close()
                 raise _absence(self._cluster, self._absent, self._timeout_seconds)
             listener.settimeout(left)
             with suppress(TimeoutError):
@@ -204,7 +207,9 @@ class _Host:
             line.say(_OTHER, _listed(self._cluster.addresses))
             line.close()
         else:
-            self._lines[int(words[1])] = line  # a worker that comes again has been started again
+            if words[1] in map(str, self._lines):
+                self._lines.pop(int(words[1])).close()  # it has been started again
+            self._lines[int(words[1])] = line
             self._tell(_ABSENT)
 
     def _tell(self, what: str) -> None:
@@ -227,10 +232,14 @@ class _Guest:
                 time.sleep(_PAUSE_SECONDS)
                 continue
             line.say(_HELLO, str(self._cluster.index), _listed(self._cluster.addresses))
-            while words := line.hear(max(self._deadline - time.monotonic(), _PAUSE_SECONDS)):
-                if words[0] == _GO:
-                    return Connections(self._cluster, {0: line})
-                absent = self._news(words)
+            try:
+                while words := line.hear(max(self._deadline - time.monotonic(), _PAUSE_SECONDS)):
+                    if words[0] == _GO:
+                        return Connections(self._cluster, {0: line})
+                    absent = self._news(words)
+            except ArtifactError:
+                line.close()
+                raise
             line.close()
         raise _absence(self._cluster, absent, self._timeout_seconds)
 
