@@ -29,6 +29,7 @@ PAGES = [
     "docs/how-to/use-keras-directly.md",
     "docs/how-to/read-conflicts-and-gates.md",
     "docs/how-to/update-a-model-daily.md",
+    "docs/explanation/embeddings.md",
     pytest.param("docs/explanation/choosing.md", marks=pytest.mark.slow),
 ]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
