@@ -28,6 +28,7 @@ from onehull.train import train
 from onehull.train.archive import Archive, write_arrays
 from onehull.train.checkpoint import Progress, checkpoint_files, load_checkpoint, save_checkpoint
 from onehull.train.history import save_best
+from onehull.train.precision import Choice
 from onehull.train.train import _compiled_model, check_parts, starting_points
 
 DOCUMENT = {
@@ -209,7 +210,7 @@ def file_size_limit(size: int):
 
 def test_a_full_disk_leaves_the_last_good_files(records, tmp_path):
     train(tiny_spec(epochs=1), records, tmp_path, progress=False)
-    model = _compiled_model(tiny_spec(), tiny_spec().tasks, read_manifest(records))
+    model = _compiled_model(tiny_spec(), tiny_spec().tasks, read_manifest(records), Choice("float32", False, ""))
     model.build_optimizers()
     settings = json.loads((tmp_path / "history.json").read_text())["settings"]
     progress, _ = load_checkpoint(tmp_path / "checkpoints", model, settings)
@@ -250,7 +251,7 @@ def test_no_byte_of_a_checkpoint_can_change_unseen(tmp_path):
     for length in random.integers(0, len(content), 40):
         path.write_bytes(content[:length])
         assert load_checkpoint(tmp_path, damaged, {}) == (None, (path,))
-    for place in random.integers(0, len(content), 300):
+    for place in random.integers(0, len(content), 1000):
         path.write_bytes(content[:place] + bytes([content[place] ^ 1 << random.integers(8)]) + content[place + 1 :])
         found, skipped = load_checkpoint(tmp_path, damaged, {})
         if found is None:  # otherwise it is one of ZIP's bytes that say nothing, such as the time

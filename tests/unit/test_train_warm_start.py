@@ -24,6 +24,7 @@ from onehull.spec.model import Mmoe, Stem
 from onehull.spec.tasks import BinaryTask, RegressionTask, Task
 from onehull.train import Position, fit_model, train
 from onehull.train.history import save_best
+from onehull.train.precision import Choice
 from onehull.train.slots import places_of, restore_slots, save_slots
 from onehull.train.train import _compiled_model
 from onehull.train.warm_start import Precision, Start, grow_model, load_model, warm_start
@@ -244,7 +245,7 @@ def test_two_days_by_way_of_files_are_two_days_in_memory_bit_by_bit(tmp_path: Pa
     train(spec, second, tmp_path / "2", progress=False, start=start)
 
     keras.utils.set_random_seed(spec.training.seed)
-    model = _compiled_model(spec, spec.tasks, read_manifest(first))
+    model = _compiled_model(spec, spec.tasks, read_manifest(first), Choice("float32", False, ""))
     for records, out in ((first, tmp_path / "by-hand-1"), (second, tmp_path / "by-hand-2")):
 
         def epoch_data(at: Position, records: Path = records) -> Any:

@@ -5,6 +5,7 @@ NumPy reads the file, too; `numpy.savez` would hold all arrays at once. ZIP keep
 
 from __future__ import annotations
 
+import json
 import struct
 import zipfile
 import zlib
@@ -20,6 +21,8 @@ from numpy.lib import format as npy
 
 _PIECE_BYTES = 16 << 20
 _VERSION = (1, 0)
+_CONTENTS = "contents"
+"""The keys of all arrays: one byte of ZIP's directory can hide some of them."""
 
 DAMAGE = (
     OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, struct.error, zlib.error,
@@ -36,13 +39,16 @@ def write_arrays(file: IO[bytes], variables: Iterable[tuple[str, Any]], texts: M
         variables: key → variable of Keras or TensorFlow.
         texts: key → text, kept as an array of one string.
     """
+    keys: list[str] = []
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for key, text in texts.items():
-            with archive.open(_member(key), "w") as member:
-                npy.write_array(member, np.asarray(text), version=_VERSION, allow_pickle=False)
+            _write_text(archive, key, text)
+            keys.append(key)
         for key, variable in variables:
             with archive.open(_member(key), "w", force_zip64=True) as member:
                 _write(member, variable)
+            keys.append(key)
+        _write_text(archive, _CONTENTS, json.dumps(keys))
 
 
 class Archive:
@@ -63,7 +69,9 @@ class Archive:
             broken = self._zip.testzip()
             if broken is not None:
                 raise zipfile.BadZipFile(f"the checksum of {broken} is not that of its bytes")
-            self.keys = [name.removesuffix(".npy") for name in self._zip.namelist()]
+            self.keys: list[str] = json.loads(self.text(_CONTENTS))
+            if [_member(key) for key in (*self.keys, _CONTENTS)] != self._zip.namelist():
+                raise zipfile.BadZipFile("it does not hold the arrays that it lists")
         except BaseException:
             self._file.close()
             raise
@@ -105,6 +113,11 @@ class Archive:
 
 def _member(key: str) -> str:
     return f"{key}.npy"
+
+
+def _write_text(archive: zipfile.ZipFile, key: str, text: str) -> None:
+    with archive.open(_member(key), "w") as member:
+        npy.write_array(member, np.asarray(text), version=_VERSION, allow_pickle=False)
 
 
 def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -32,6 +32,13 @@ class Board:
                     tf.summary.scalar(_tag(name), value)
         self._writer.flush()
 
+    def write_curves(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Adds a point to curves that are named by their tags."""
+        with self._writer.as_default(step=epoch):
+            for tag, value in values.items():
+                tf.summary.scalar(tag, value)
+        self._writer.flush()
+
     def write_conflicts(self, epoch: int, tasks: Sequence[str], cosines: Sequence[Sequence[float | None]]) -> None:
         """Adds the conflict matrix of an epoch: a curve for each pair of tasks, and the matrix as a picture."""
         with self._writer.as_default(step=epoch):

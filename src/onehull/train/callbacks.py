@@ -13,6 +13,7 @@ from rich.progress import Progress as Bars
 
 from onehull.errors import DataError
 from onehull.model import MultiTaskModel
+from onehull.train.telemetry import Telemetry
 
 
 class FiniteLoss(keras.callbacks.Callback):
@@ -73,10 +74,11 @@ class EpochBar:
         if self._bars is not None:
             self._bars.remove_task(self._line)
 
-    def show(self, done: int, model: MultiTaskModel) -> None:
+    def show(self, done: int, model: MultiTaskModel, telemetry: Telemetry) -> None:
         """Moves the line on, to a number of steps."""
         if self._bars is not None:
-            self._bars.update(self._line, completed=done, losses=losses_text(model.get_metrics_result()))
+            text = f"{losses_text(model.get_metrics_result())}  {telemetry.text()}"
+            self._bars.update(self._line, completed=done, losses=text)
 
 
 def progress_bars(console: Console | None = None) -> Bars:

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from onehull.errors import ArtifactError
+from onehull.files import replacing
 from onehull.model import MultiTaskModel
 from onehull.train.archive import DAMAGE, Archive, write_arrays
 
@@ -49,6 +48,8 @@ class Progress:
             None where a pair had no labels in the same batch. Empty where no balancer compares gradients.
         conflict_tasks: the tasks of the matrices.
         skipped: batches left out because they were not finite, by the task whose loss was not.
+        telemetry: what each epoch took (`onehull.train.telemetry.Telemetry`).
+        spent: what the epoch that is not complete has taken so far.
         left_out: batches that training has stepped back from, as [epoch, batch], both from 0.
     """
 
@@ -63,6 +64,8 @@ class Progress:
     conflicts: list[list[list[float | None]]] = field(default_factory=list)
     conflict_tasks: list[str] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
+    telemetry: list[dict[str, Any]] = field(default_factory=list)
+    spent: dict[str, Any] = field(default_factory=dict)
     left_out: list[list[int]] = field(default_factory=list)
 
     @property
@@ -89,7 +92,7 @@ def save_checkpoint(directory: Path, model: MultiTaskModel, progress: Progress, 
     variables |= {key: np.asarray(variable) for key, variable in variables.items() if key.startswith("metrics/")}
     if not write:
         return path
-    for unfinished in directory.glob(".epoch-*.partial"):
+    for unfinished in directory.glob(".epoch-*.tmp"):
         unfinished.unlink(missing_ok=True)
     texts = {_PROGRESS: json.dumps(asdict(progress))}
     write_atomically(
@@ -157,33 +160,13 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any], intact: str)
     Raises:
         ArtifactError: the disk is full, or the directory cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             write(file)
-            file.flush()
-        move_into_place(partial, path)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         remedy = "Free some space, then run the same command again: it continues."
         raise ArtifactError(f"{path} cannot be written: {error}. {intact} {remedy}") from error
-
-
-def move_into_place(file: Path, path: Path) -> None:
-    """Moves a complete file over another one, in this order on the disk too: its bytes, then its name."""
-    _sync(file)
-    file.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _variables(model: MultiTaskModel) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from onehull.errors import ArtifactError
+from onehull.files import move_into_place
 from onehull.model import MultiTaskModel
-from onehull.train.checkpoint import Progress, move_into_place, write_atomically
+from onehull.train.checkpoint import Progress, write_atomically
 from onehull.train.slots import save_slots
 
 MODEL, SLOTS, HISTORY = "model.keras", "slots.npz", "history.json"

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from onehull.train.history import save_best, save_history
 from onehull.train.interrupt import Interruption
 from onehull.train.non_finite import check_return, not_finite_batch, not_finite_text
 from onehull.train.steps import Steps
+from onehull.train.telemetry import Stopwatch, Telemetry
 from onehull.train.validation import Measures, Validation, epoch_score
 from onehull.train.workers import Workers
 
@@ -153,6 +154,7 @@ class _Run:
     workers: Workers
     per_call: int = _FEWEST_STEPS
     saved_at: float = field(default_factory=time.monotonic)
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     @property
     def is_over(self) -> bool:
@@ -163,8 +165,10 @@ class _Run:
     def epoch(self, validation: Validation) -> Measures:
         """Trains what is left of an epoch, measures it, and saves where training stands."""
         model = self.model
+        self.stopwatch = Stopwatch(Telemetry(**self.state.spent))
         while not self._take_in():
             self._step_back()
+        self.state.spent = asdict(self.stopwatch.read())
         measures: Measures = {name: float(value) for name, value in model.get_metrics_result().items()}
         with averaged_weights(model):
             measured = self.workers.from_first(lambda: validation.measure(lambda: self.interruption.asked is not None))
@@ -182,6 +186,8 @@ class _Run:
         now = time.monotonic()
         self.state.seconds += now - self.saved_at
         self.saved_at = now
+        if self.state.batch:
+            self.state.spent = asdict(self.stopwatch.read())
         save_checkpoint(self.out_dir / CHECKPOINTS, self.model, self.state, write=self.workers.is_first)
 
     def stop_if_asked(self) -> None:
@@ -209,7 +215,7 @@ class _Run:
                 self._call(iterator, self._until_left_out(min(state.batch + self.per_call, total)))
                 if not self._is_finite():
                     return False
-                bar.show(state.batch, model)
+                bar.show(state.batch, model, self.stopwatch.read())
                 asked, due = self.workers.any(self.interruption.asked is not None, self._is_due())
                 if asked or (state.batch < total and due):
                     self.save()
@@ -219,7 +225,7 @@ class _Run:
     def _call(self, iterator: Iterator[Any], end: int) -> None:
         """Takes in batches up to one; makes the next call longer where this one was short."""
         begun = time.monotonic()
-        self.steps(iterator, end - self.state.batch)
+        self.stopwatch.add(*self.steps(iterator, end - self.state.batch))
         self.state.batch = end
         (short,) = self.workers.any(time.monotonic() - begun < _CALL_SECONDS)
         if short:
@@ -274,6 +280,7 @@ class _Run:
         model, state = self.model, self.state
         score = epoch_score(measures, self.training.select_by)
         state.epoch, state.batch = state.epoch + 1, 0
+        state.telemetry, state.spent = [*state.telemetry, state.spent], {}
         for name, value in measures.items():
             state.history.setdefault(name, []).append(value)
         if model.conflicts is not None:
@@ -301,12 +308,15 @@ def _bars(progress: bool | Bars, workers: Workers) -> Bars | None:
 def _tell(run: _Run, board: Board | None, measures: Measures) -> None:
     """Shows a finished epoch."""
     state, bars = run.state, run.bars
+    telemetry = Telemetry(**state.telemetry[-1])
     if board is not None:
         board.write(state.epoch, measures)
+        board.write_curves(state.epoch, telemetry.curves())
         if state.conflicts:
             board.write_conflicts(state.epoch, state.conflict_tasks, state.conflicts[-1])
     if bars is not None:
-        bars.console.print(epoch_text(state.epoch, run.training.epochs, measures), highlight=False, soft_wrap=True)
+        text = f"{epoch_text(state.epoch, run.training.epochs, measures)}  {telemetry.text()}"
+        bars.console.print(text, highlight=False, soft_wrap=True)
 
 
 def _known_length(batches: tf.data.Dataset) -> int:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from onehull.model import FeatureEmbeddings, MonotoneCalibrator, MultiTaskModel
+from onehull.train.telemetry import Clock, start_clock, timed_step
 
 BatchesOf = Callable[[int, int], tf.data.Dataset]
 """(replica, number of replicas) → that replica's rows of each batch."""
+
+
+class Taken(NamedTuple):
+    """What a call took in.
+
+    Attributes:
+        rows: of all replicas; where there are several processes, what this one had times their number.
+        waiting_seconds: in which this process waited for a batch.
+    """
+
+    rows: int
+    waiting_seconds: float
 
 
 class Steps:
@@ -30,31 +42,45 @@ class Steps:
         def step(batch: Any) -> None:
             model.train_step(batch)
 
-        def body(iterator: Any, done: tf.Tensor) -> tuple[tf.Tensor]:
-            strategy.run(step, args=(iterator.get_next(),))
-            return (done + 1,)
+        if model.jit_compile is True and strategy.num_replicas_in_sync == 1:
+            step = tf.function(step, jit_compile=True, reduce_retracing=True, autograph=False)
+
+        def take(iterator: Any, rows: tf.Tensor, clock: Clock) -> tuple[Any, ...]:
+            batches: list[Any] = []
+
+            def next_batch() -> Any:
+                batches.append(iterator.get_next())
+                return batches[0]
+
+            clock = timed_step(lambda batch: strategy.run(step, args=(batch,)), next_batch, clock)
+            return (rows + _rows(batches[0], strategy), *clock)
 
         @tf.function(reduce_retracing=True, autograph=False)
-        def run(iterator: Any, count: tf.Tensor) -> None:
-            again = functools.partial(body, iterator)
-            tf.while_loop(lambda done: done < count, again, (tf.constant(0),), parallel_iterations=1)
+        def run(iterator: Any, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            def body(done: tf.Tensor, rows: tf.Tensor, *clock: tf.Tensor) -> tuple[Any, ...]:
+                return (done + 1, *take(iterator, rows, Clock(*clock)))
+
+            begin = (tf.constant(0), tf.zeros((), tf.int64), *start_clock())
+            _, rows, _, waited = tf.while_loop(lambda done, *_: done < count, body, begin, parallel_iterations=1)
+            return rows, waited
 
         @tf.function(reduce_retracing=True, autograph=False)
-        def run_one(iterator: Any) -> None:
-            body(iterator, tf.constant(0))
+        def run_one(iterator: Any) -> tuple[tf.Tensor, tf.Tensor]:
+            rows, _, waited = take(iterator, tf.zeros((), tf.int64), start_clock())
+            return rows, waited
 
         self._run = run if strategy.num_replicas_in_sync == 1 else run_one
         self._strategy = strategy
 
-    def __call__(self, iterator: Iterator[Any], count: int) -> None:
+    def __call__(self, iterator: Iterator[Any], count: int) -> Taken:
         """Takes in a number of batches, which must be there."""
         if self._strategy.num_replicas_in_sync == 1:
-            self._run(iterator, tf.constant(count))
-            return
+            rows, waited = self._run(iterator, tf.constant(count))
+            return Taken(int(rows), float(waited))
         # TensorFlow takes the shapes of what replicas exchange as fixed within one call, and the number of rows that
         # a batch looks up is not.
-        for _ in range(count):
-            self._run(iterator)
+        calls = [self._run(iterator) for _ in range(count)]
+        return Taken(sum(int(rows) for rows, _ in calls), sum(float(waited) for _, waited in calls))
 
     @property
     def traces(self) -> int:
@@ -82,6 +108,13 @@ class Steps:
 
         options = tf.distribute.InputOptions(experimental_fetch_to_device=False)
         return iter(strategy.distribute_datasets_from_function(of_worker, options))
+
+
+def _rows(batch: Any, strategy: tf.distribute.Strategy) -> tf.Tensor:
+    """Rows of a batch, int64."""
+    first = strategy.experimental_local_results(tf.nest.flatten(batch)[0])
+    here = tf.add_n([tf.shape(part, out_type=tf.int64)[0] for part in first])
+    return here * (strategy.num_replicas_in_sync // len(first))
 
 
 def _check_penalties(model: MultiTaskModel, strategy: tf.distribute.Strategy) -> None:

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
+from rich.console import Console
 from rich.progress import Progress as Bars
 
 from onehull.errors import ArtifactError, DataError, Fault, SpecError, suggest
 from onehull.model import MultiTaskModel, ParameterCosts, build_model, compile_model, parameter_costs
+from onehull.optimizers.build import dense_optimizer, embedding_optimizer
 from onehull.records import RecordsManifest, read_manifest, read_records, reading_errors
+from onehull.records.read import MEMORY_LIMIT_BYTES
 from onehull.spec import Spec
 from onehull.spec.balance import Balance, StaticBalance
 from onehull.spec.labels import LabelDistribution
 from onehull.spec.tasks import BinaryTask, RegressionTask, Task
 from onehull.train.history import MODEL
 from onehull.train.loop import Position, fit_model
+from onehull.train.memory import MemoryEstimate, check_tables_fit, estimate_memory
+from onehull.train.precision import Choice, candidates, choose, has_bfloat16
+from onehull.train.probe import drawn_batch, step_seconds, twin_inputs
+from onehull.train.telemetry import gpu_names
 from onehull.train.warm_start import Start
-from onehull.train.workers import joined_workers
+from onehull.train.workers import Workers, joined_workers
 
+_LOG = logging.getLogger(__name__)
 VALIDATION_BATCH = 8192
 
 
@@ -99,11 +108,17 @@ def _train(
     start: Start | None,
 ) -> TrainResult:
     """Trains on the replicas of a strategy."""
-    keras.utils.set_random_seed(spec.training.seed)
     if spec.training.deterministic:
         tf.config.experimental.enable_op_determinism()
+    workers = Workers(strategy)
+    choice = Choice(**workers.from_first(lambda: asdict(_choice(spec, chosen, manifest, out_dir, workers.count))))
+    keras.utils.set_random_seed(spec.training.seed)
+    tables = embedding_optimizer(spec.training) or dense_optimizer(spec.training)
+    check_tables_fit(manifest.inputs, spec.model.embedding_dim, tables)
     with strategy.scope():
-        model = _compiled_model(spec, chosen, manifest, start)
+        model = _compiled_model(spec, chosen, manifest, choice, start)
+    if workers.is_first:
+        _tell(progress, choice, estimate_memory(model, spec.training.batch_size, _input_bytes(manifest)))
     if start is not None:
         start.go_on(model)
     training, names = spec.training, list(chosen)
@@ -222,14 +237,52 @@ def _chosen_tasks(spec: Spec, tasks: Sequence[str] | None) -> dict[str, Task]:
     return {name: spec.tasks[name] for name in names}
 
 
+def _choice(spec: Spec, tasks: Mapping[str, Task], manifest: RecordsManifest, out_dir: Path, workers: int) -> Choice:
+    """What the steps of this training calculate in, measured on this machine where the spec leaves it open."""
+    training = spec.training
+    twin = manifest.model_copy(update={"inputs": tuple(twin_inputs(manifest.inputs, spec.model.embedding_dim))})
+    rows = -(-training.batch_size // workers)
+    batch = drawn_batch(twin.inputs, tasks, rows)
+    return choose(
+        candidates(training, bfloat16=has_bfloat16(), xla=bool(gpu_names()) and workers == 1),
+        lambda candidate: step_seconds(_compiled_model(spec, tasks, twin, Choice(*candidate, "")), batch),
+        shape={
+            **spec.section("tasks", "model", "balance"),
+            "optimizers": [training.optimizer, training.embedding_optimizer],
+            "deterministic": training.deterministic,
+            "inputs": [item.model_dump(mode="json") for item in twin.inputs],
+            "rows": rows,
+        },
+        steps=training.epochs * -(-manifest.rows("train") // training.batch_size),
+        out_dir=out_dir,
+    )
+
+
+def _input_bytes(manifest: RecordsManifest) -> int:
+    """Rows that are kept in memory, or the windows of those that are not."""
+    row = 4 * (sum(item.length for item in manifest.inputs) + len(manifest.tasks))
+    return min(row * sum(map(manifest.rows, manifest.splits)), MEMORY_LIMIT_BYTES)
+
+
+def _tell(progress: bool | Bars, choice: Choice, estimate: MemoryEstimate) -> None:
+    """Shows what training will take, before it begins; a warning is shown to who wants no progress, too."""
+    console = progress.console if isinstance(progress, Bars) else Console(stderr=True, quiet=not progress)
+    console.print(choice.text(), highlight=False, soft_wrap=True)
+    console.print(estimate.table())
+    warning = estimate.warning()
+    if warning is not None:
+        _LOG.warning("%s", warning)
+
+
 def _compiled_model(
-    spec: Spec, tasks: Mapping[str, Task], manifest: RecordsManifest, start: Start | None = None
+    spec: Spec, tasks: Mapping[str, Task], manifest: RecordsManifest, choice: Choice, start: Start | None = None
 ) -> MultiTaskModel:
-    priors = starting_points(tasks, manifest)
+    priors, precision = starting_points(tasks, manifest), choice.precision
     if start is not None:
-        model = start.begin()
+        model = start.begin(precision=precision)
     else:
-        model = build_model(spec.model, tasks, manifest.inputs, priors=priors, seed=spec.training.seed)
+        seed = spec.training.seed
+        model = build_model(spec.model, tasks, manifest.inputs, priors=priors, seed=seed, precision=precision)
     coverage = {name: manifest.labels[name].coverage for name in tasks}
     shares = {
         n: p for n, p in priors.items() if isinstance(tasks[n], BinaryTask) and not isinstance(p, LabelDistribution)
@@ -243,6 +296,7 @@ def _compiled_model(
         section=spec.model,
         coverage=coverage,
         shares=shares,
+        jit_compile=choice.jit_compile,
     )
     return model
 
