@@ -47,7 +47,8 @@ DOCUMENT: dict[str, Any] = {
     "balance": {"kind": "pcgrad"},
     # Slow enough that validation gets better for some epochs: the best model is written each time.
     "training": {"epochs": 10, "patience": 99, "batch_size": 128, "learning_rate": 1e-4,
-                 "embedding_learning_rate": 1e-3, "checkpoint_minutes": 0.001, "precision": "float32", "jit_compile": False},
+                 "embedding_learning_rate": 1e-3, "checkpoint_minutes": 0.001, "precision": "float32",
+                 "jit_compile": False},
 }  # fmt: skip
 WORKERS_TRAINING = {"epochs": 2, "batch_size": 512}
 WITHIN = 1e-5
@@ -228,7 +229,7 @@ def _place(checkpoints: Path) -> tuple[int, int] | None:
 def _unfinished(out: Path) -> bool:
     """Whether a file was being written when the process was killed."""
     training = out / ".training.partial"
-    return bool(list(training.rglob("*.npz.partial")) or list(training.glob(".best/*")))
+    return bool(list(training.rglob(".*.tmp")) or list(training.glob(".best/*")))
 
 
 def undisturbed(bench: Bench, out: Path) -> Pace:
