@@ -7,6 +7,7 @@ median of the ratios. ``full`` measures XLA, too, which takes long to compile on
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -90,7 +91,7 @@ def main() -> None:
         [name, *(f"{found[str(c)]['step_ms']:.1f} ({found[str(c)]['ratio']:.2f})" for c in candidates)]
         for name, found in shapes.items()
     ]
-    result = {"bfloat16_of_the_machine": has_bfloat16(), "shapes": shapes}
+    result = {"bfloat16_of_the_machine": has_bfloat16(), "load_average": os.getloadavg(), "shapes": shapes}
     if arguments.docs:
         place(PAGE, "precision", markdown(result))
     columns = ["shape", *(f"{candidate}, ms (ratio)" for candidate in candidates)]
