@@ -19,7 +19,7 @@ import pytest
 import tensorflow as tf
 
 from onehull.errors import ArtifactError, DataError
-from onehull.model import build_model, compile_model
+from onehull.model import MultiTaskModel, build_model, compile_model
 from onehull.records import read_manifest, read_records
 from onehull.spec.balance import PcgradBalance, StaticBalance
 from onehull.spec.inputs import ModelInput
@@ -224,6 +224,17 @@ def test_training_does_not_step_back_for_ever(tmp_path):
     broken = poisoned(*(("watch", batch) for batch in range(5, 12)))
     with pytest.raises(DataError, match=r"batch 9 .*stepped back 3 times and left out batches 6, 7, 8 in vain"):
         fit(tmp_path, short(non_finite="step_back"), epochs_of(broken))
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    inputs = keras.Input((2,), name="x")
+    model = MultiTaskModel(inputs={"x": inputs}, outputs={"a": keras.layers.Dense(1, name="a")(inputs)})
+    # Its value is 0, and its gradient is infinite.
+    model.compile("sgd", loss={"a": lambda y, p: tf.sqrt(p - tf.stop_gradient(p)) + 0 * y})
+    part = tf.data.Dataset.from_tensors(({"x": np.ones((4, 2), "float32")}, {"a": np.ones((4, 1), "float32")}))
+    with pytest.raises(DataError, match=r"the weights must be finite.* in epoch 1, in or before batch 1"):
+        fit_model(model, lambda _: part, part, short(), tmp_path)
+    assert not checkpoint_files(tmp_path / "checkpoints")
 
 
 def test_a_shard_that_vanishes_in_the_middle_of_an_epoch_is_named(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from onehull.train.callbacks import EpochBar, epoch_text, progress_bars
 from onehull.train.checkpoint import Progress, Settings, forget_checkpoints, load_checkpoint, save_checkpoint
 from onehull.train.history import save_best, save_history
 from onehull.train.interrupt import Interruption
-from onehull.train.non_finite import check_return, not_finite_batch, not_finite_text
+from onehull.train.non_finite import check_return, not_finite_batch, not_finite_text, weights_check, weights_text
 from onehull.train.steps import Steps
 from onehull.train.telemetry import Stopwatch, Telemetry
 from onehull.train.validation import Measures, Validation, epoch_score
@@ -154,7 +154,11 @@ class _Run:
     workers: Workers
     per_call: int = _FEWEST_STEPS
     saved_at: float = field(default_factory=time.monotonic)
+    weights_are_finite: Callable[[], bool] = field(init=False)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+
+    def __post_init__(self) -> None:
+        self.weights_are_finite = weights_check(self.model)
 
     @property
     def is_over(self) -> bool:
@@ -244,9 +248,13 @@ class _Run:
         """Whether the losses were finite, or such batches are left out as they come.
 
         Raises:
-            DataError: they were not, and training is to stop.
+            DataError: they were not, and training is to stop; or weights are not, which no checkpoint may hold.
         """
-        if self.training.non_finite == "skip" or not self.model.not_finite:
+        if self.training.non_finite == "skip":
+            return True
+        if not self.model.not_finite:
+            if not self.weights_are_finite():
+                raise DataError(weights_text(self.state, self.training.learning_rate))
             return True
         if self.training.non_finite == "stop":
             raise DataError(not_finite_text(self.model, self.state, self.training.learning_rate))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import tensorflow as tf
+
 from onehull.errors import DataError
 from onehull.model import MultiTaskModel
 from onehull.train.checkpoint import Progress
@@ -29,6 +33,31 @@ def not_finite_text(model: MultiTaskModel, state: Progress, learning_rate: float
         f"the loss of task {tasks} must be finite. Received {losses} in {where} (of the order that seed and epoch "
         "give). Labels or inputs may hold values that are not finite or far too large, or the learning rate is too "
         f"high: learning_rate is {learning_rate}."
+    )
+
+
+def weights_check(model: MultiTaskModel) -> Callable[[], bool]:
+    """A compiled function that says whether the dense weights are finite.
+
+    A loss may be finite where its gradient is not. The tables are left out, which costs nothing at their size: what
+    reaches them has come through the dense weights.
+    """
+    tables = {id(table) for table in model.tables}
+    dense = [variable for variable in model.trainable_variables if id(variable) not in tables]
+
+    @tf.function(autograph=False)
+    def check() -> tf.Tensor:
+        return tf.reduce_all([tf.reduce_all(tf.math.is_finite(variable.value)) for variable in dense])
+
+    return lambda: bool(check())
+
+
+def weights_text(state: Progress, learning_rate: float) -> str:
+    """Where weights were not finite though all losses were, and what to do."""
+    return (
+        f"the weights must be finite. Received others in epoch {state.epoch + 1}, in or before batch {state.batch}, "
+        "though all losses were finite: a gradient was not. Lower the learning rate, "
+        f"{learning_rate}, set training.clip_norm, or training.non_finite: skip, which looks at each gradient."
     )
 
 
