@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.data.experimental.ops import testing
 
+from onehull.train.free_memory import resident_bytes
 from onehull.train.telemetry import Clock, Stopwatch, Telemetry, peak_memory, reset_peaks, start_clock, timed_step
 
 
@@ -149,10 +150,12 @@ def test_a_stopwatch_continues_the_epoch_that_was_interrupted():
     assert read.peak_bytes == pytest.approx(peak_memory(), rel=0.1)
 
 
-def test_the_peak_is_that_of_the_process():
-    before = peak_memory()["host"]
-    block = np.ones(before // 8 + (64 << 20) // 8)  # all that there is, once more, and 64 MiB
-    assert peak_memory()["host"] >= block.nbytes
+def test_the_peak_is_at_least_what_the_process_holds_now():
+    block = np.ones(64 << 17)
+    held = resident_bytes()
+    peak = peak_memory()["host"]
+    assert peak >= 0.98 * held > block.nbytes  # the kernel counts pages of threads a little late
+    assert peak < 1 << 42  # bytes, not kilobytes taken for megabytes
     del block
     reset_peaks()  # touches no GPU that is not there
-    assert peak_memory()["host"] >= before
+    assert peak_memory()["host"] >= peak
