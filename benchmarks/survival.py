@@ -190,7 +190,7 @@ def killed_training(bench: Bench, name: str, kills: int, pace: Pace, draw: rando
     out, found, begun = bench.copy(name), Killed(), time.monotonic()
     checkpoints = out / ".training.partial" / "checkpoints"
     for number in range(kills):
-        process = bench.start(out)
+        process, started = bench.start(out), time.time()
         delay = draw.uniform(0, pace.start_seconds)
         if number or draw.random() < 0.5:
             _wait_for_checkpoint(process, checkpoints)
@@ -205,7 +205,7 @@ def killed_training(bench: Bench, name: str, kills: int, pace: Pace, draw: rando
                 raise RuntimeError(f"onehull train ended with {status} in {out}")
             break
         found.places.append(_place(checkpoints))
-        found.writing += _unfinished(out)
+        found.writing += _unfinished(out, started)
     bench.train(out)
     found.seconds = time.monotonic() - begun
     return found
@@ -226,10 +226,11 @@ def _place(checkpoints: Path) -> tuple[int, int] | None:
     return int(epoch), int(batch)
 
 
-def _unfinished(out: Path) -> bool:
-    """Whether a file was being written when the process was killed."""
+def _unfinished(out: Path, since: float) -> bool:
+    """Whether a process that began at a time was killed while it was writing a file."""
     training = out / ".training.partial"
-    return bool(list(training.rglob(".*.tmp")) or list(training.glob(".best/*")))
+    left = [*training.rglob(".*.tmp"), *training.glob(".best/*")]
+    return any(path.stat().st_mtime >= since for path in left)
 
 
 def undisturbed(bench: Bench, out: Path) -> Pace:
