@@ -35,24 +35,22 @@ def test_two_replicas_are_one_with_every_option_of_a_training():
                 "data": {"bad": True, **FEWER_ROWS_THAN_REPLICAS},
             },
             "every label counts the same": {"compile": {"normalizer": "labelled"}, "data": {"last": 3}},
+            "a batch that stops both": {"data": {"bad": True, "last": 1}},
+            "refused": {"model": {"batch_norm": True, "embedding_l2": 0.1}, "refused": True},
         }
     )
-    assert len(found) == 6
+    assert len(found) == 8
+    refused = found.pop("refused")
+    assert "Leave out embedding_l2 or batch_norm" in refused["error"]
+    assert_equal({"stopped": found.pop("a batch that stops both")}, finite=False)
     assert_equal(found)
 
 
-def test_a_batch_that_is_not_finite_on_one_replica_stops_both():
-    found = run({"stop": {"compile": {"balancer": "pcgrad"}, "data": {"bad": True, "last": 1}}})
-    assert_equal(found, finite=False)
-
-
-def test_penalties_of_a_batch_beside_synchronised_normalisation_are_refused_on_several_devices():
+def test_penalties_of_a_batch_beside_synchronised_normalisation_are_taken_on_one_device():
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     inputs = [ModelInput(name="user", kind="id", rows=9, dim=2)]
     with strategy.scope():
         section = SharedBottom(bottom=(4,), tower=(), batch_norm=True, embedding_l2=0.1)
         model = build_model(section, {"click": BinaryTask(kind="binary")}, inputs)
         model.compile(optimizer=keras.optimizers.SGD(0.1), loss="binary_crossentropy")
-    Steps(model)  # one device: nothing to refuse
-    found = run({"refused": {"model": {"batch_norm": True, "embedding_l2": 0.1}, "refused": True}})
-    assert "Leave out embedding_l2 or batch_norm" in found["refused"]["error"]
+    Steps(model)  # with more devices it is refused, as above

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -20,7 +19,7 @@ from onehull.balance.types import Heads
 from onehull.model.embedding_table import tables_of
 from onehull.model.gradients import DenseGradients, Gradient, TaskGradients, add_gradients, scaled, task_gradients
 from onehull.model.objective import TaskLosses
-from onehull.model.replicas import replicas
+from onehull.model.replicas import computed_once, replicas
 from onehull.model.sharing import Sharing
 
 ComputeLosses = Callable[[Any], TaskLosses]
@@ -117,7 +116,7 @@ class Forward:
             trunk_tape, head_tape, shared, scaled_losses, scaled_penalty, trunk_penalty,
         )  # fmt: skip
 
-    @cached_property
+    @computed_once
     def at_representation(self) -> list[DenseGradients]:
         """Each task's gradient at every tensor of the shared representation."""
         return [DenseGradients(tf.stack(of_tensor)) for of_tensor in zip(*self._head_backward[0], strict=True)]
@@ -173,7 +172,7 @@ class Forward:
         )
         return list(self._trunk_tape.gradient(targets, self.cut.variables, output_gradients=seeds))
 
-    @cached_property
+    @computed_once
     def _head_backward(self) -> tuple[list[list[tf.Tensor]], list[list[Gradient]]]:
         """For each task, the gradients at the tensors of the representation, and at all variables of the heads."""
         shared, at_shared, at_heads = self._shared, [], []
@@ -192,7 +191,7 @@ class Forward:
             ]
         return [add_gradients(parts) for parts in zip(*by_task, self._penalty[1], strict=True)]
 
-    @cached_property
+    @computed_once
     def _penalty(self) -> tuple[list[tf.Tensor | None], list[Gradient]]:
         """Gradients of the heads' penalty at the representation, which a calibrator reaches, and at all variables."""
         shared = self._shared

@@ -181,12 +181,13 @@ class MultiTaskModel(keras.Model):
     ) -> Any:
         """The weighted sum of the task losses, and the regularisation losses."""
         del x
+        # Read before a sum gives other replicas their turn: Keras has one list for all of them.
+        penalties = [tf.reduce_sum(tf.cast(penalty, tf.float32)) for penalty in self.losses]
         losses = self._task_losses(y, y_pred, sample_weight, training=training)
         losses_T = losses.stacked()
         if training and self._balancing is not None and self._balancing.balancer.needs == "losses":
             stats = Stats(summed(tf.stop_gradient(losses_T)), losses.active_T, None, self._step)
             losses_T *= self._balancing.weigh(stats)
-        penalties = [tf.reduce_sum(tf.cast(penalty, tf.float32)) for penalty in self.losses]
         return tf.reduce_sum(losses_T) + tf.add_n([tf.zeros(()), *penalties]) / replicas()
 
     def loss_totals(self, labels: Mapping[str, Any], predictions: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:

@@ -7,10 +7,34 @@ or a Gram matrix, is summed over the replicas, so that every replica decides the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import keras
 import tensorflow as tf
+
+_Owner = TypeVar("_Owner")
+_Value = TypeVar("_Value")
+
+
+class computed_once(Generic[_Owner, _Value]):  # noqa: N801  used as `functools.cached_property` is
+    """A property that is computed when it is first asked for.
+
+    `functools.cached_property` holds a lock meanwhile, until Python 3.12 one for all objects of a class. Replicas are
+    traced in threads that take turns where they sum something, such as the gradient of a batch normalisation: the
+    second one would wait for the first one's lock, and the first one for the second to come as far.
+    """
+
+    def __init__(self, compute: Callable[[_Owner], _Value]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: _Owner, owner: type | None = None) -> _Value:
+        value = self._compute(instance)
+        instance.__dict__[self._name] = value  # found before this from now on
+        return value
 
 
 def replicas() -> int:
