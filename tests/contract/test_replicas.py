@@ -13,7 +13,7 @@ from onehull.balance import BALANCERS, WRAPPERS, get_balancer
 
 ROOT = Path(__file__).parents[2]
 LEVELS = ("representation", "parameters", "sampled")
-WITH_GROUPS = {"kind": "by_group", "inner": "pcgrad", "patterns": ["trunk"]}
+WITH_GROUPS = {"kind": "by_group", "inner": "pcgrad", "patterns": ["kernel"]}
 WRAPPED = [{"kind": kind, "inner": "pcgrad"} for kind in sorted(set(WRAPPERS) - {"by_group"})]
 UNEVEN = {"last": 5}  # the second replica has two rows of the last batch, the first one three
 
@@ -25,7 +25,7 @@ def cases_of(balancers, levels=LEVELS):
         method = get_balancer(config)
         assert method is not None
         name = config if isinstance(config, str) else f"{config['kind']} of {config['inner']}"
-        grouped = method.grouping(["a", "b"]) is not None
+        grouped = method.grouping(["kernel", "bias"]) is not None
         chosen = (None,) if method.needs == "losses" else (("parameters",) if grouped else levels)
         for level in chosen:
             options = {"balancer": config, **({"level": level, "sample": 0.5} if level else {})}

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -113,7 +114,7 @@ class Workers:
 
 @contextmanager
 def joined_workers() -> Iterator[tf.distribute.Strategy]:
-    """The strategy of a training: that of the cluster which TF_CONFIG names, or the current one.
+    """The strategy of a training: over the cluster that TF_CONFIG names, over several GPUs, or the current one.
 
     Waits until all workers are there, `ONEHULL_WORKER_TIMEOUT_SECONDS` long. Must be entered before TensorFlow has
     done anything else in this process.
@@ -124,7 +125,8 @@ def joined_workers() -> Iterator[tf.distribute.Strategy]:
     """
     cluster = cluster_from_environment()
     if cluster is None:
-        yield tf.distribute.get_strategy()
+        gpus = tf.config.list_physical_devices("GPU") if not tf.distribute.has_strategy() else []
+        yield tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
         return
     seconds = _timeout_seconds()
     connections = meet(cluster, seconds)
@@ -142,6 +144,7 @@ def joined_workers() -> Iterator[tf.distribute.Strategy]:
         connections.close(ended=False)
         if not lost:
             raise
+        traceback.clear_frames(error.__traceback__)  # TensorFlow's thread pools in them would complain at exit
         rule = f"{cluster.named(lost)} has gone in the middle of the training"
         remedy = "The last checkpoint is good. Run the same command again on all workers: they continue there."
         raise ArtifactError(f"{rule}. {remedy}") from error
