@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from onehull.model.replicas import replicas, summed, summed_rows
+from onehull.optimizers.rows import sum_by_place
 
 Gradient = Any
 """A tensor, `tf.IndexedSlices` for rows of an embedding, or None."""
@@ -82,7 +83,7 @@ class SparseGradients(TaskGradients):
         width = parts[0].values.shape[-1]
         indices_U, position = tf.unique(tf.reshape(parts[0].indices, [-1]))
         beside = tf.concat([tf.reshape(part.values, [-1, width]) for part in parts], axis=1)
-        summed = tf.math.unsorted_segment_sum(beside, position, tf.size(indices_U))
+        summed = sum_by_place(beside, position, tf.size(indices_U))
         rows_TUd = tf.transpose(tf.reshape(summed, [-1, len(parts), width]), [1, 0, 2])
         return cls(rows_TUd, indices_U, parts[0].dense_shape)
 
@@ -179,7 +180,7 @@ def deduplicated(gradient: Gradient) -> Gradient:
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
     indices_U, position = tf.unique(gradient.indices)
-    summed_Ud = tf.math.unsorted_segment_sum(gradient.values, position, tf.size(indices_U))
+    summed_Ud = sum_by_place(gradient.values, position, tf.size(indices_U))
     return tf.IndexedSlices(summed_Ud, indices_U, gradient.dense_shape)
 
 

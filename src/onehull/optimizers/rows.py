@@ -52,7 +52,29 @@ def _under_xla() -> bool:
 def _summed_by_hashing(gradient: tf.IndexedSlices) -> RowGradient:
     rows_U, place_N = tf.unique(gradient.indices, out_idx=tf.int32)
     values_Nd = tf.cast(gradient.values, tf.float32)
-    return RowGradient(rows_U, tf.math.unsorted_segment_sum(values_Nd, place_N, tf.size(rows_U)))
+    return RowGradient(rows_U, sum_by_place(values_Nd, place_N, tf.size(rows_U)))
+
+
+def sum_by_place(values_Nd: tf.Tensor, place_N: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Sums of the values that have the same place, ``(size, d)``, in the order in which they come.
+
+    On a CPU it is the product with a sparse matrix of ones: TensorFlow's segment sum takes three times as long, because
+    each of its threads reads all places. On a GPU that product is neither faster nor deterministic, and XLA has none.
+
+    Args:
+        values_Nd: the values.
+        place_N: int32, the place of each.
+        size: number of places.
+    """
+    if values_Nd.shape.rank != 2 or _under_xla() or tf.config.list_physical_devices("GPU"):
+        return tf.math.unsorted_segment_sum(values_Nd, place_N, size)
+    count = tf.size(place_N, out_type=tf.int64)
+    return tf.raw_ops.SparseTensorDenseMatMul(
+        a_indices=tf.stack([tf.cast(place_N, tf.int64), tf.range(count)], axis=1),
+        a_values=tf.ones(tf.shape(place_N), values_Nd.dtype),
+        a_shape=tf.stack([tf.cast(size, tf.int64), count]),
+        b=values_Nd,
+    )
 
 
 def _summed_by_sorting(gradient: tf.IndexedSlices) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
