@@ -27,7 +27,7 @@ from onehull.spec.tasks import BinaryTask, RegressionTask, Task
 from onehull.train.history import MODEL
 from onehull.train.loop import Position, fit_model
 from onehull.train.memory import MemoryEstimate, check_tables_fit, estimate_memory
-from onehull.train.precision import Choice, candidates, choose, has_bfloat16
+from onehull.train.precision import RECORD, Choice, candidates, choose, has_bfloat16
 from onehull.train.probe import drawn_batch, step_seconds, twin_inputs
 from onehull.train.telemetry import gpu_names
 from onehull.train.warm_start import Start
@@ -111,6 +111,8 @@ def _train(
     if spec.training.deterministic:
         tf.config.experimental.enable_op_determinism()
     workers = Workers(strategy)
+    if not resume and workers.is_first:
+        (out_dir / RECORD).unlink(missing_ok=True)
     choice = Choice(**workers.from_first(lambda: asdict(_choice(spec, chosen, manifest, out_dir, workers.count))))
     keras.utils.set_random_seed(spec.training.seed)
     tables = embedding_optimizer(spec.training) or dense_optimizer(spec.training)
