@@ -228,7 +228,7 @@ def test_a_worker_is_killed_and_the_same_command_ends_in_the_weights_of_one_proc
     process = train_with_workers(together)
     partial = together.training.with_name(".training.partial") / "checkpoints"
     while not checkpoint_files(partial):
-        assert process.poll() is None
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)
     workers = children(process)
     os.kill(workers[1], signal.SIGKILL)
@@ -237,8 +237,9 @@ def test_a_worker_is_killed_and_the_same_command_ends_in_the_weights_of_one_proc
     assert "has gone in the middle of the training. The last checkpoint is good." in errors
     assert "worker 1 has ended with SIGKILL." in errors
     again = train_with_workers(together)
-    assert again.communicate(timeout=200)[1].count("epoch") < SPEC["training"]["epochs"]  # type: ignore[index]
-    assert again.returncode == 0
+    _, errors = again.communicate(timeout=200)
+    assert again.returncode == 0, errors
+    assert "epoch 1/6" not in errors  # it went on
     found = weights(together)
     for name, value in weights(alone).items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5, err_msg=name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from onehull.cli.options import DataDirectory, Force, OutDirectory, SpecPath, open_project
 
@@ -34,6 +35,7 @@ def command(
 
     arguments = ["train", str(spec), "--data", str(project.data), "--out", str(project.out)]
     logs = project.out / "workers"
-    status = launch([*arguments, *(["--force"] if force else [])], workers, logs, project.console)
+    errors = Console(stderr=True, highlight=False)
+    status = launch([*arguments, *(["--force"] if force else [])], workers, logs, errors)
     if status:
         raise typer.Exit(status)

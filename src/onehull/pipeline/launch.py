@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from onehull.errors import ArtifactError
 _LEAVING_SECONDS = 60.0
 """How long the others may take to notice that a worker has gone, and to say so."""
 _LOOK_SECONDS = 0.1
+_PORTS = range(20_000, 30_000)
 _THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 _SWITCH, _SILENT = "TF_CPP_MIN_LOG_LEVEL", "3"
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
@@ -147,10 +149,16 @@ def _log(logs: Path, index: int) -> Iterator[int]:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(found.getsockname()[1]) for found in sockets]
+    """Ports that nobody uses now, below those that systems give to outgoing connections by themselves."""
+    found: list[int] = []
+    candidates = list(_PORTS)
+    random.SystemRandom().shuffle(candidates)
+    for port in candidates:
+        if len(found) == count:
+            break
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+    return found
 
 
 def _report(console: Console, index: int, status: int, logs: Path) -> None:
@@ -159,5 +167,7 @@ def _report(console: Console, index: int, status: int, logs: Path) -> None:
     if index:
         with suppress(OSError):
             lines = log_file(logs, index).read_text(errors="replace").strip().splitlines()[-5:]
-            console.print("\n".join([f"The end of {log_file(logs, index)}:", *lines]), markup=False, soft_wrap=True)
+            if lines:
+                text = "\n".join([f"The end of {log_file(logs, index)}:", *lines])
+                console.print(text, markup=False, soft_wrap=True)
     console.print("Run the same command again: it continues from the last checkpoint.")

@@ -33,7 +33,7 @@ _GRACE_SECONDS = 2.0
 stops for it is missed."""
 _NEWS_SECONDS = 30.0
 _JOBS = ("chief", "worker")
-_CHUNK = 256
+_PIECE = 256
 
 
 class Workers:
@@ -73,9 +73,9 @@ class Workers:
             return make()
         text = json.dumps(make()).encode() if self.is_first else b""
         size = int(self._gathered(np.array([len(text)], np.int32))[0, 0])
-        padded = np.zeros(-(-size // _CHUNK) * _CHUNK, np.int32)  # few sizes, since each is traced
-        padded[: len(text)] = np.frombuffer(text, np.uint8)
-        return json.loads(bytes(self._gathered(padded)[0, :size].astype(np.uint8)))
+        numbers = np.zeros(size, np.int32)
+        numbers[: len(text)] = np.frombuffer(text, np.uint8)
+        return json.loads(bytes(self._gathered(numbers)[0].astype(np.uint8)))
 
     def check_same(self, what: str, mine: Any) -> None:
         """Checks that all workers begin with the same.
@@ -95,10 +95,11 @@ class Workers:
                                 f"has {first}. {remedy}")  # fmt: skip
 
     def _gathered(self, numbers_N: np.ndarray) -> np.ndarray:
-        """The numbers of all workers, ``(W, N)``."""
-        found = self._gather(tf.constant(numbers_N))
-        gathered: np.ndarray = self._strategy.experimental_local_results(found)[0].numpy()
-        return gathered
+        """The numbers of all workers, ``(W, N)``; exchanged in pieces of one size, so that it is traced once."""
+        padded = np.pad(numbers_N, (0, -len(numbers_N) % _PIECE))
+        results = [self._gather(tf.constant(piece)) for piece in padded.reshape(-1, _PIECE)]
+        pieces = [self._strategy.experimental_local_results(result)[0].numpy() for result in results]
+        return np.concatenate(pieces, axis=1)[:, : len(numbers_N)]
 
     def _gathering(self, numbers_N: tf.Tensor) -> Any:
         local = self._strategy.num_replicas_in_sync // self.count
@@ -213,7 +214,9 @@ def _strategy(cluster: Cluster, seconds: float) -> tf.distribute.Strategy:
         rule = "a process that joins the workers of TF_CONFIG must not have used TensorFlow before"
         raise ArtifactError(f"{rule}. Train in a process of its own: onehull train")
     _configure_coordination(state, cluster, seconds)
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    state.ensure_initialized()  # now, while all are here, and not at the first operation of each
+    return strategy
 
 
 def _configure_coordination(state: Any, cluster: Cluster, seconds: float) -> None:
