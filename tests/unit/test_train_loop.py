@@ -209,3 +209,16 @@ def test_the_same_seed_gives_the_same_bits(tmp_path):
         weights.append(model.get_weights())
     for first, second in zip(*weights, strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+def test_what_was_trained_in_bfloat16_is_left_in_float32(tmp_path):
+    training = Training(epochs=1, learning_rate=0.05)
+    model = build_model(SharedBottom(bottom=(8,), tower=(4,)), TASKS, INPUTS, seed=0, precision="bfloat16")
+    compile_model(model, TASKS, StaticBalance(), training)
+    fit(tmp_path, training, model=model)
+    left = keras.models.load_model(tmp_path / "model.keras", compile=False)
+    assert {layer.compute_dtype for layer in left._flatten_layers()} == {"float32"}
+    assert "bfloat16" in {layer.compute_dtype for layer in model._flatten_layers()}  # training goes on in it
+    data = batches(rows(64))
+    for task, expected in predict(model, data).items():
+        np.testing.assert_allclose(predict(left, data)[task], expected, rtol=0.05, atol=0.02)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import keras
 
 from onehull.errors import ArtifactError
 from onehull.files import move_into_place
@@ -33,7 +36,8 @@ def save_best(directory: Path, model: MultiTaskModel) -> Path:
     inference = MultiTaskModel(inputs=model.input, outputs=model.output, name=model.name)
     try:
         building.mkdir(parents=True, exist_ok=True)
-        inference.save(building / MODEL)
+        with _described_in_float32(inference):
+            inference.save(building / MODEL)
         move_into_place(building / MODEL, path)
         if model.compiled:
             save_slots(directory / SLOTS, model)
@@ -44,6 +48,24 @@ def save_best(directory: Path, model: MultiTaskModel) -> Path:
         with suppress(OSError):
             shutil.rmtree(building)
     return path
+
+
+@contextmanager
+def _described_in_float32(model: MultiTaskModel) -> Iterator[None]:
+    """A model whose layers say that they calculate in float32, for its file.
+
+    bfloat16 is how training is made faster on the machine that it runs on. The weights are float32, and LiteRT and many
+    machines that serve have no bfloat16.
+    """
+    layers = [layer for layer in model._flatten_layers() if str(layer.dtype_policy.name).startswith("mixed_")]
+    before = [layer.dtype_policy for layer in layers]
+    try:
+        for layer in layers:
+            layer.dtype_policy = keras.DTypePolicy("float32")
+        yield
+    finally:
+        for layer, policy in zip(layers, before, strict=True):
+            layer.dtype_policy = policy
 
 
 def save_history(directory: Path, progress: Progress) -> Path:
