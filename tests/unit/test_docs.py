@@ -99,6 +99,7 @@ def test_links_lead_somewhere():
         ("docs/explanation/choosing.md", "sharing"),
         ("docs/explanation/choosing.md", "synthetic"),
         ("docs/explanation/choosing.md", "balancers"),
+        ("docs/explanation/embeddings.md", "optimizers"),
         ("docs/explanation/input.md", "input"),
     ],
 )
