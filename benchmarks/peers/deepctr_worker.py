@@ -10,7 +10,7 @@ from deepctr.feature_column import DenseFeat, SparseFeat  # type: ignore[import-
 from deepctr.models import SharedBottom  # type: ignore[import-not-found]
 
 from benchmarks.peers.conversation import Contestant, answer
-from benchmarks.peers.fit_timer import batches, timed_fit
+from benchmarks.peers.fit_timer import Batches, timed_fit
 from benchmarks.peers.task import BOTTOM, DIM, LEARNING_RATE, TOWER, Task
 
 
@@ -36,7 +36,7 @@ def build(task: Task, first: Mapping[str, Any]) -> Contestant:
     without_regularizers(model)
     losses = ["binary_crossentropy"] * len(task.tasks)
     model.compile(tf.keras.optimizers.Adam(LEARNING_RATE), loss=losses, jit_compile=False)
-    data = batches(task, lambda labels_NBT: tuple(labels_NBT[:, :, i : i + 1] for i in range(len(task.tasks))))
+    data = Batches(task, lambda labels_NBT: tuple(labels_NBT[:, :, i : i + 1] for i in range(len(task.tasks))))
     settings = "fit, float32, no XLA, no regularizers, batches made before"
     return Contestant(timed_fit(model, data), settings, ("deepctr", "tensorflow", "keras"))
 

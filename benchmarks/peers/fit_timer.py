@@ -24,25 +24,39 @@ class Stopwatch(tf.keras.callbacks.Callback):
         self.seconds = time.perf_counter() - self.start
 
 
-def batches(task: Task, keyed: Callable[[Any], Any]) -> tf.data.Dataset:
-    """The batches in memory, again and again: made once, so that a step slices and does nothing more.
+class Batches:
+    """The batches in memory, again and again, each turn from where the last one ended.
+
+    A step gathers one batch that was cut before, and does nothing more.
 
     Args:
         task: the arrays.
-        keyed: turns the labels of a batch ``(B, T)`` into what the model's outputs are compared with.
+        keyed: turns the labels of all batches ``(N, B, T)`` into what the model's outputs are compared with.
     """
-    x = {name: task.ids_NBF[:, :, index : index + 1] for index, name in enumerate(task.features)}
-    x["numbers"] = task.numbers_NBD
-    data = tf.data.Dataset.from_tensor_slices((x, keyed(task.labels_NBT)))
-    return data.repeat().prefetch(2)
+
+    def __init__(self, task: Task, keyed: Callable[[Any], Any]) -> None:
+        x = {name: task.ids_NBF[:, :, index : index + 1] for index, name in enumerate(task.features)}
+        x["numbers"] = task.numbers_NBD
+        all_batches = tf.nest.map_structure(tf.constant, (x, keyed(task.labels_NBT)))
+        count, self._begin = len(task.ids_NBF), tf.Variable(0, dtype=tf.int64)
+
+        def batch(number: Any) -> Any:
+            return tf.nest.map_structure(lambda values: values[(self._begin + number) % count], all_batches)
+
+        self.data = tf.data.Dataset.counter().map(batch).prefetch(2)
+
+    def go_on(self, steps: int) -> None:
+        """What was taken of the data stays behind its beginning."""
+        self._begin.assign_add(steps)
 
 
-def timed_fit(model: Any, data: tf.data.Dataset) -> Callable[[int], tuple[float, float]]:
+def timed_fit(model: Any, batches: Batches) -> Callable[[int], tuple[float, float]]:
     """A function that takes steps with ``fit``, and returns their seconds and the loss."""
 
     def run(steps: int) -> tuple[float, float]:
         watch = Stopwatch()
-        history = model.fit(data, steps_per_epoch=steps, epochs=1, verbose=0, callbacks=[watch])
+        history = model.fit(batches.data, steps_per_epoch=steps, epochs=1, verbose=0, callbacks=[watch])
+        batches.go_on(steps)
         return watch.seconds, float(history.history["loss"][-1])
 
     return run

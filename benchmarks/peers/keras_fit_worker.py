@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from benchmarks.peers.conversation import Contestant, answer
-from benchmarks.peers.fit_timer import batches, timed_fit
+from benchmarks.peers.fit_timer import Batches, timed_fit
 from benchmarks.peers.task import BOTTOM, DIM, LEARNING_RATE, TOWER, Task
 
 
@@ -42,7 +42,7 @@ def build(task: Task, first: Mapping[str, Any]) -> Contestant:
         loss=dict.fromkeys(task.tasks, "binary_crossentropy"),
         jit_compile=False,
     )
-    data = batches(task, lambda labels_NBT: {name: labels_NBT[:, :, i : i + 1] for i, name in enumerate(task.tasks)})
+    data = Batches(task, lambda labels_NBT: {name: labels_NBT[:, :, i : i + 1] for i, name in enumerate(task.tasks)})
     settings = f"fit, {policy}, no XLA, batches made before"
     return Contestant(timed_fit(model, data), settings, ("keras", "tensorflow"))
 
