@@ -2,9 +2,9 @@
 
 Every training is a process of the command line in deterministic mode. It is killed with SIGKILL some times, each time
 at a moment drawn at random: half of the first kills hit anywhere in the start of the process, before there is a
-checkpoint; the others come after the first checkpoint that the process writes. Checkpoints are written after almost
-every call, so that many moments are in the middle of one. What is compared with a training that was never killed: all
-weights of the best model, what the optimizers keep beside it, every variable of the last checkpoint, and the history.
+checkpoint; the others come after the first checkpoint that the process writes, and the last one while a file is being
+written. What is compared with a training that was never killed: all weights of the best model, what the optimizers keep
+beside it, every variable of the last checkpoint, and the history.
 
 ``workers_equal``: two processes on this machine, each with its rows of every batch, end within 1e-5 of one process.
 """
@@ -22,6 +22,7 @@ import tempfile
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,9 @@ def killed_training(bench: Bench, name: str, kills: int, pace: Pace, draw: rando
         if number or draw.random() < 0.5:
             _wait_for_checkpoint(process, checkpoints)
             delay = draw.uniform(0, 1.4 * pace.training_seconds / kills)
+        if number == kills - 1:
+            _wait_for_file(process, out, started)
+            delay = draw.uniform(0, 0.01)
         try:
             status = process.wait(delay)
         except subprocess.TimeoutExpired:
@@ -218,6 +222,12 @@ def _wait_for_checkpoint(process: subprocess.Popen[bytes], checkpoints: Path) ->
         time.sleep(0.005)
 
 
+def _wait_for_file(process: subprocess.Popen[bytes], out: Path, since: float) -> None:
+    """Waits until a process begins to write a checkpoint or a model, or has ended."""
+    while process.poll() is None and not _unfinished(out, since):
+        time.sleep(0.001)
+
+
 def _place(checkpoints: Path) -> tuple[int, int] | None:
     files = checkpoint_files(checkpoints)
     if not files:
@@ -229,8 +239,10 @@ def _place(checkpoints: Path) -> tuple[int, int] | None:
 def _unfinished(out: Path, since: float) -> bool:
     """Whether a process that began at a time was killed while it was writing a file."""
     training = out / ".training.partial"
-    left = [*training.rglob(".*.tmp"), *training.glob(".best/*")]
-    return any(path.stat().st_mtime >= since for path in left)
+    left = [*training.glob("checkpoints/.*.tmp"), *training.glob(".*.tmp"), *training.glob(".best/*")]
+    with suppress(FileNotFoundError):  # it has just been moved into its place
+        return any(path.stat().st_mtime >= since for path in left)
+    return False
 
 
 def undisturbed(bench: Bench, out: Path) -> Pace:
@@ -308,6 +320,8 @@ def killed_trainings(directory: Path, trainings: int, kills: int, seed: int) -> 
         draw = random.Random(seed + number)  # noqa: S311  moments, no secrets
         killed = killed_training(bench, name, kills, pace, draw)
         killed.bit_exact = same_bits(expected, result_of(directory / name))
+        verdict = "the same bits" if killed.bit_exact else "other bits"
+        print(f"{name}: {len(killed.places)} kills, {verdict}, {killed.seconds:.0f} s", file=sys.stderr)
         return killed
 
     with ThreadPoolExecutor(2) as pool:
