@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from onehull.model.gradients import Gradient, all_finite, clipped, deduplicated, scaled
 from onehull.model.replicas import replicas, run_where, summed
+from onehull.optimizers import EmbeddingOptimizer
 
 NonFinite = Literal["stop", "skip"]
 """What happens to a batch whose loss or gradient is not finite: the weights take it in and training stops (the loss
@@ -113,6 +114,10 @@ class WeightUpdate:
             [gradients[index] for index in self._dense], [self.variables[index] for index in self._dense]
         )
         if self.embedding_optimizer is not None and self._rows:
+            # Clipping has added the gradients of each row up already.
+            known = isinstance(self.embedding_optimizer, EmbeddingOptimizer) and self.clip_norm is not None
             self.embedding_optimizer.apply(
-                [gradients[index] for index in self._rows], [self.variables[index] for index in self._rows]
+                [gradients[index] for index in self._rows],
+                [self.variables[index] for index in self._rows],
+                **({"unique": True} if known else {}),
             )
