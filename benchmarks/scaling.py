@@ -113,11 +113,11 @@ def exponent(times: Mapping[int, float]) -> float:
 
 
 def plot(result: Mapping[str, Any], path: Path) -> None:
-    """Milliseconds of a step over rows and over tasks, with the lines that would be linear growth."""
+    """Milliseconds of a step by rows, by tasks beside what linear growth would be, and by workers."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.4, 3.4), dpi=120, layout="constrained")
-    rows_axes, tasks_axes = figure.subplots(1, 2)
+    figure = Figure(figsize=(9.6, 3.2), dpi=120, layout="constrained")
+    rows_axes, tasks_axes, workers_axes = figure.subplots(1, 3, width_ratios=[3, 3, 1.5])
     rows = {int(size): time for size, time in result["rows_ms"].items()}
     rows_axes.plot(list(rows), list(rows.values()), marker="o")
     rows_axes.set(xscale="log", xlabel="rows of all tables", ylabel="ms a step", title="Vocabulary")
@@ -127,7 +127,10 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
     tasks_axes.plot(list(tasks), linear, linestyle=":", color="gray", label="linear from 1 task")
     tasks_axes.set(xlabel="tasks", ylabel="ms a step", title="Tasks", xticks=list(tasks))
     tasks_axes.legend(frameon=False)
-    for axes, values in ((rows_axes, rows), (tasks_axes, tasks)):
+    workers = {int(size): time for size, time in result["workers_ms"].items()}
+    workers_axes.bar([str(size) for size in workers], list(workers.values()), width=0.5)
+    workers_axes.set(xlabel="workers, a core each", ylabel="ms a step", title="Workers")
+    for axes, values in ((rows_axes, rows), (tasks_axes, tasks), (workers_axes, workers)):
         axes.set_ylim(0, 2 * max(values.values()))
         axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
