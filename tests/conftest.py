@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,10 @@ from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("ONEHULL_DATA", ROOT.parent / "shared" / "data"))
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would the trainings that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def real_data(folder: str) -> Path:

@@ -10,6 +10,7 @@ from onehull.model.calibrator import MonotoneCalibrator
 from onehull.model.costs import ParameterCosts, parameter_costs
 from onehull.model.cross_stitch_unit import CrossStitchUnit
 from onehull.model.dense_block import DenseBlock
+from onehull.model.embedding_table import EmbeddingTable
 from onehull.model.embeddings import FeatureEmbeddings
 from onehull.model.entire_space import EntireSpaceLoss
 from onehull.model.epnet import EpNet
@@ -34,6 +35,7 @@ __all__ = [
     "BinaryHead",
     "CrossStitchUnit",
     "DenseBlock",
+    "EmbeddingTable",
     "EntireSpaceLoss",
     "EpNet",
     "ExpertUsage",
