@@ -4,6 +4,7 @@ Each contestant runs in a process and an environment of its own (`benchmarks.pee
 once, and a figure is the median over the turns. At 260 thousand rows all stay alive; at 26 million a peer is started,
 takes turns with ours, and ends before the next one starts. Every peer has its best settings: no regularizers, no batch
 normalisation, batches that were made before, the fused Adam of PyTorch, memory that is not given back to the kernel.
+At 26 million rows they are also measured as they come.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.harness import finish, parser, place
-from benchmarks.peers.contestants import KERAS_BFLOAT16, OURS, OURS_FLOAT32, PEERS, Figures, take_turns
+from benchmarks.peers.contestants import AS_THEY_COME, KERAS_BFLOAT16, OURS, OURS_FLOAT32, PEERS, Figures, take_turns
 from benchmarks.peers.task import draw
 
 SMALL, LARGE = 10_000, 1_000_000
@@ -24,6 +25,7 @@ SMALL, LARGE = 10_000, 1_000_000
 TASKS, BATCHES = 3, 64
 TURNS = {"fast": 7, "full": 25}
 LARGE_TURNS = {"fast": 3, "full": 7}
+AS_THEY_COME_TURNS = {"fast": 2, "full": 5}
 STEPS, LARGE_STEPS = 20, 2
 """Steps of a turn; a step of a peer takes seconds where the tables are large."""
 OUR_LARGE_STEPS = 20
@@ -35,6 +37,9 @@ NAMES = {
     "keras_fit_bfloat16": "Keras `fit`, bfloat16",
     "deepctr": "DeepCTR",
     "torch_rechub": "torch-rechub",
+    "keras_fit_as_it_comes": "Keras `fit`, as it comes",
+    "deepctr_as_it_comes": "DeepCTR, as it comes",
+    "torch_rechub_as_it_comes": "torch-rechub, as it comes",
 }
 """What contestants are called on the page."""
 
@@ -50,10 +55,11 @@ def large(folder: Path, profile: str) -> dict[str, Figures]:
     """Each peer in turn with ours, tables of 26 million rows."""
     first = prepare(folder, LARGE)
     found: dict[str, Figures] = {}
-    for peer in PEERS:
+    for peer in (*PEERS, *AS_THEY_COME):
         say(f"26 million rows: {peer.name}")
-        steps = {OURS.name: OUR_LARGE_STEPS, peer.name: LARGE_STEPS}
-        pair = take_turns([OURS, peer], first, folder, turns=LARGE_TURNS[profile], steps=steps)
+        steps = {OURS.name: OUR_LARGE_STEPS, peer.name: LARGE_STEPS if peer.tuned else 1}
+        turns = LARGE_TURNS[profile] if peer.tuned else AS_THEY_COME_TURNS[profile]
+        pair = take_turns([OURS, peer], first, folder, turns=turns, steps=steps)
         found[peer.name] = pair[peer.name]
         if OURS.name in found:
             pair[OURS.name].step_ms[:0] = found[OURS.name].step_ms
@@ -73,16 +79,18 @@ def ratios(at_small: Mapping[str, Figures], at_large: Mapping[str, Figures]) -> 
     best = {size: min(names, key=lambda name: found[name].median_ms) for size, found in
             (("small", at_small), ("large", at_large))}  # fmt: skip
     lightest = min(names, key=lambda name: at_large[name].peak_bytes)
+    as_it_comes = min((peer.name for peer in AS_THEY_COME), key=lambda name: at_large[name].median_ms)
     fastest = at_small[best["small"]].median_ms
     return {
         "small_vs_best_peer": round(fastest / at_small[OURS.name].median_ms, 2),
         "small_float32_vs_best_peer": round(fastest / at_small[OURS_FLOAT32.name].median_ms, 2),
         "large_vs_best_peer": round(at_large[best["large"]].median_ms / at_large[OURS.name].median_ms, 1),
+        "large_vs_best_peer_as_it_comes": round(at_large[as_it_comes].median_ms / at_large[OURS.name].median_ms, 1),
         "memory_vs_best_peer": round(at_large[OURS.name].peak_bytes / at_large[lightest].peak_bytes, 3),
         "small_vs_keras_fit_bfloat16": round(
             at_small[KERAS_BFLOAT16.name].median_ms / at_small[OURS.name].median_ms, 2
         ),
-        "best_peer": {**best, "memory": lightest},
+        "best_peer": {**best, "large_as_it_comes": as_it_comes, "memory": lightest},
     }
 
 

@@ -6,7 +6,7 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,20 @@ class Entry:
         worker: module in this package, without ``_worker``.
         environment: its requirement file, or None for the environment of this project.
         options: what its worker is told beside the data.
+        tuned: with the best settings that we know for it, or as it comes.
     """
 
     name: str
     worker: str
     environment: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    tuned: bool = True
 
     def start(self, first: Mapping[str, Any], log: Path) -> Worker:
         """Starts its process, which says what it has to say into a log."""
         python = Path(sys.executable) if self.environment is None else python_of(self.environment)
         module = f"benchmarks.peers.{self.worker}_worker"
-        return Worker(python, module, {**first, **self.options}, log)
+        return Worker(python, module, {**first, **self.options, "tuned": self.tuned}, log, keep_pages=self.tuned)
 
 
 OURS = Entry("onehull", "onehull", options={"precision": "auto"})
@@ -44,6 +46,8 @@ PEERS = (
     Entry("deepctr", "deepctr", "deepctr"),
     Entry("torch_rechub", "torch_rechub", "torch_rechub"),
 )
+AS_THEY_COME = tuple(replace(peer, name=f"{peer.name}_as_it_comes", tuned=False) for peer in PEERS)
+"""The same with the settings that they have by themselves, and a C library that gives memory back."""
 KERAS_BFLOAT16 = Entry("keras_fit_bfloat16", "keras_fit", options={"policy": "mixed_bfloat16"})
 """Shown beside the peers: what Keras alone gains from bfloat16."""
 

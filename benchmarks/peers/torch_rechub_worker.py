@@ -24,7 +24,7 @@ def without_normalization(model: torch.nn.Module) -> None:
 
 
 def build(task: Task, first: Mapping[str, Any]) -> Contestant:
-    """Adam, fused: one pass over weights, gradients and moments in place of several."""
+    """Adam; tuned: fused, which is one pass over weights, gradients and moments in place of several."""
     torch.set_num_threads(first["threads"])
     features = [SparseFeature(name, task.rows, DIM) for name in task.features]
     features.append(DenseFeature("numbers", task.numbers))
@@ -34,8 +34,9 @@ def build(task: Task, first: Mapping[str, Any]) -> Contestant:
         bottom_params={"dims": list(BOTTOM), "activation": "relu", "dropout": 0},
         tower_params_list=[{"dims": [TOWER], "activation": "relu", "dropout": 0} for _ in task.tasks],
     )
-    without_normalization(model)
-    adam = {"lr": LEARNING_RATE, "fused": True}
+    if first["tuned"]:
+        without_normalization(model)
+    adam = {"lr": LEARNING_RATE, "fused": True} if first["tuned"] else {"lr": LEARNING_RATE}
     trainer = MTLTrainer(model, ["classification"] * len(task.tasks), optimizer_params=adam)
     prepared = [batch(task, index) for index in range(len(task.ids_NBF))]
     position = 0
@@ -48,7 +49,8 @@ def build(task: Task, first: Mapping[str, Any]) -> Contestant:
         losses = trainer.train_one_epoch(chosen)
         return time.perf_counter() - start, float(sum(losses))
 
-    settings = "MTLTrainer, float32, fused Adam, no batch normalization, batches made before"
+    tuning = "fused Adam, no batch normalization" if first["tuned"] else "as it comes"
+    settings = f"MTLTrainer, float32, {tuning}, batches made before"
     return Contestant(run, settings, ("torch-rechub", "torch"))
 
 

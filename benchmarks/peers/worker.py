@@ -31,16 +31,17 @@ class Worker:
         module: of the worker.
         first: what to build, see `benchmarks.peers.conversation`.
         log: file for what it prints.
+        keep_pages: whether the process keeps the memory that it frees, see `KEEP_PAGES`.
     """
 
-    def __init__(self, python: Path, module: str, first: Mapping[str, Any], log: Path) -> None:
+    def __init__(self, python: Path, module: str, first: Mapping[str, Any], log: Path, *, keep_pages: bool) -> None:
         self._log = log
         read, write = os.pipe()
         with log.open("w", encoding="utf-8") as output:
             self._process = subprocess.Popen(  # noqa: S603
                 [python, "-m", module, str(write)],
                 cwd=ROOT,
-                env={**os.environ, **QUIET, **KEEP_PAGES},
+                env={**os.environ, **QUIET, **(KEEP_PAGES if keep_pages else {})},
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -65,7 +65,7 @@ def test_worker_answers_through_its_own_pipe_whatever_is_printed(tmp_path: Path,
 
 
 def test_worker_that_dies_leaves_its_last_words(tmp_path: Path):
-    worker = Worker(Path(sys.executable), "benchmarks.no_such_worker", {}, tmp_path / "log")
+    worker = Worker(Path(sys.executable), "benchmarks.no_such_worker", {}, tmp_path / "log", keep_pages=False)
 
     with pytest.raises(WorkerError, match="no_such_worker"):
         worker.hear()
@@ -112,6 +112,9 @@ def test_ratios_are_taken_against_the_best_peer_in_each_respect():
         "keras_fit": figures(800, 100),
         "deepctr": figures(900, 60),
         "torch_rechub": figures(700, 90),
+        "keras_fit_as_it_comes": figures(1500, 50),
+        "deepctr_as_it_comes": figures(1600, 60),
+        "torch_rechub_as_it_comes": figures(1400, 90),
     }
 
     ratios = train_speed.ratios(at_small, at_large)
@@ -121,7 +124,13 @@ def test_ratios_are_taken_against_the_best_peer_in_each_respect():
     assert ratios["large_vs_best_peer"] == 70.0
     assert ratios["memory_vs_best_peer"] == 0.5
     assert ratios["small_vs_keras_fit_bfloat16"] == 1.5
-    assert ratios["best_peer"] == {"small": "deepctr", "large": "torch_rechub", "memory": "deepctr"}
+    assert ratios["large_vs_best_peer_as_it_comes"] == 140.0
+    assert ratios["best_peer"] == {
+        "small": "deepctr",
+        "large": "torch_rechub",
+        "large_as_it_comes": "torch_rechub_as_it_comes",
+        "memory": "deepctr",
+    }
 
 
 def test_figures_of_a_contestant_are_medians_of_its_turns():
@@ -138,3 +147,13 @@ def test_exponent_is_the_slope_of_the_logarithms():
     assert scaling.exponent({10: 7.0, 100: 7.0, 1000: 7.0}) == pytest.approx(0.0)
     assert scaling.exponent({1: 3.0, 2: 6.0, 8: 24.0}) == pytest.approx(1.0)
     assert scaling.exponent({1: 3.0, 4: 6.0, 16: 12.0}) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("benchmark", [scaling, train_speed])
+def test_figures_of_the_page_are_those_of_the_result_file(benchmark):
+    name = benchmark.__name__.rpartition(".")[2]
+    result = json.loads((benchmark.ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+    page = (benchmark.ROOT / "docs" / "explanation" / "speed.md").read_text()
+
+    assert benchmark.markdown(result) in page, f"run: python -m benchmarks.{name} --save … --docs"
