@@ -184,6 +184,20 @@ def deduplicated(gradient: Gradient) -> Gradient:
     return tf.IndexedSlices(summed_Ud, indices_U, gradient.dense_shape)
 
 
+def known_after(value: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    """A value that is not known before another one is, so that no update made of it overtakes that one.
+
+    Variables that the other one was made of are read before they are updated, which TensorFlow orders by an edge from
+    the read to the update. Grappler removes that edge where it sees a longer way, such as the one through the
+    `tf.identity_n` of all gradients that Keras' optimizers make, and removes the identity, and with it the way, later.
+
+    Args:
+        value: any tensor.
+        other: a tensor of numbers.
+    """
+    return tf.where(tf.math.is_finite(tf.reduce_sum(other)), value, tf.identity(value))
+
+
 def clipped(gradients: Sequence[Gradient], norm: float, *, share: float = 1.0) -> list[Gradient]:
     """Gradients times one factor, so that their norm together is at most `norm`; then times `share`.
 

@@ -38,14 +38,14 @@ class Step:
     """One batch, as a level sees it.
 
     Attributes:
-        forward: runs the whole batch.
+        forward: runs the whole batch; its backward passes wait for a tensor, where one is given.
         part: runs the first rows of the batch, and leaves no trace of it in metrics and moving statistics.
         weigh: statistics → weights ``(T,)``, or ``(G, T)``.
         number: steps before this one.
         groups: number of each compared variable's group; None where a method weighs all variables alike.
     """
 
-    forward: Callable[[], Forward]
+    forward: Callable[..., Forward]
     part: Callable[[], Forward]
     weigh: Callable[[Stats], tf.Tensor]
     number: tf.Tensor
@@ -72,7 +72,8 @@ def sampled(step: Step) -> tuple[Forward, list[Gradient]]:
     """
     part = step.part()
     gram_TT = gram(over_replicas(part.at_compared_variables()), part.active_T)
-    forward = step.forward()
+    # The part has read the heads, whose gradients need nothing of it.
+    forward = step.forward(after=gram_TT)
     active_T = forward.active_T & part.active_T
     weights_T = step.weigh(_stats(forward, active_T, gram_TT, step))
     return forward, forward.through_trunk(weights_T)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -13,7 +14,7 @@ import tensorflow as tf
 from onehull.balance import Balancer
 from onehull.errors import suggest
 from onehull.model.balancing import Balancing
-from onehull.model.gradients import Gradient
+from onehull.model.gradients import Gradient, known_after
 from onehull.model.gram_step import Cut, Forward, shared_variables
 from onehull.model.levels import LEVELS, Step
 from onehull.model.objective import TaskLosses
@@ -143,17 +144,20 @@ class TrainingStep:
         cut = plan.cut
         scale = tf.cast(self.model.optimizer.scale_loss(tf.ones(())), tf.float32)
 
-        def forward(batch: Any, *, track: bool) -> Forward:
+        def forward(batch: Any, *, track: bool, after: tf.Tensor | None = None) -> Forward:
             x, y, sample_weight = batch
             return Forward.run(
-                cut, x, lambda outputs: self.task_losses(y, outputs, sample_weight, training=True, track=track), scale
+                cut,
+                x,
+                lambda outputs: self.task_losses(y, outputs, sample_weight, training=True, track=track),
+                scale if after is None else known_after(scale, after),
             )
 
         def part() -> Forward:
             with self._unmoved():
                 return forward(_first_rows(batch, plan.sample), track=False)
 
-        step = Step(lambda: forward(batch, track=True), part, plan.balancing.weigh, number, plan.groups)
+        step = Step(partial(forward, batch, track=True), part, plan.balancing.weigh, number, plan.groups)
         done, gradients = LEVELS[plan.level](step)
         return done.outputs, tf.reduce_sum(done.losses_T) + done.penalty / replicas(), gradients
 
