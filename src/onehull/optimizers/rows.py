@@ -68,11 +68,11 @@ def sum_by_place(values_Nd: tf.Tensor, place_N: tf.Tensor, size: tf.Tensor) -> t
     """
     if values_Nd.shape.rank != 2 or _under_xla() or tf.config.list_physical_devices("GPU"):
         return tf.math.unsorted_segment_sum(values_Nd, place_N, size)
-    count = tf.size(place_N, out_type=tf.int64)
+    count = tf.size(place_N)
     return tf.raw_ops.SparseTensorDenseMatMul(
-        a_indices=tf.stack([tf.cast(place_N, tf.int64), tf.range(count)], axis=1),
+        a_indices=tf.stack([place_N, tf.range(count)], axis=1),
         a_values=tf.ones(tf.shape(place_N), values_Nd.dtype),
-        a_shape=tf.stack([tf.cast(size, tf.int64), count]),
+        a_shape=tf.cast(tf.stack([size, count]), tf.int64),
         b=values_Nd,
     )
 
