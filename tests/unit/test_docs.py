@@ -101,6 +101,10 @@ def test_links_lead_somewhere():
         ("docs/explanation/choosing.md", "balancers"),
         ("docs/explanation/embeddings.md", "optimizers"),
         ("docs/explanation/input.md", "input"),
+        ("docs/explanation/speed.md", "train_speed"),
+        ("docs/explanation/speed.md", "scaling"),
+        ("docs/explanation/training.md", "memory"),
+        ("docs/explanation/training.md", "precision"),
     ],
 )
 def test_figures_of_a_page_are_those_of_the_result_file(page: str, name: str) -> None:
