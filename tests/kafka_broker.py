@@ -41,7 +41,7 @@ class KafkaBroker:
 
         self.directory.mkdir(parents=True, exist_ok=True)
         log = self.directory / "broker.log"
-        command = [ROOT / "scripts" / "kafka" / "run", self.directory, str(self.port)]
+        command = [str(ROOT / "scripts" / "kafka" / "run"), str(self.directory), str(self.port)]
         with log.open("ab") as out:
             self._process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
         admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})

@@ -39,7 +39,8 @@ def consume(broker, count):
 
     consumer = Consumer({"bootstrap.servers": broker.address, "group.id": "test", "enable.auto.commit": False})
     consumer.assign([TopicPartition("events", 0, OFFSET_BEGINNING)])
-    found, end = [], time.monotonic() + 60
+    found: list[bytes | None] = []
+    end = time.monotonic() + 60
     while len(found) < count and time.monotonic() < end:
         found += [message.value() for message in consumer.consume(count, timeout=1) if message.error() is None]
     consumer.close()
