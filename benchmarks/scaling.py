@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -21,6 +20,7 @@ from benchmarks.harness import finish, parser, place
 from benchmarks.peers.contestants import Entry, take_turns
 from benchmarks.peers.task import BATCH, FEATURES, draw
 from benchmarks.peers.worker import Worker
+from onehull.pipeline.launch import free_ports
 
 ROWS = (100_000, 1_000_000, 10_000_000, 30_000_000)
 """Rows of all tables together."""
@@ -81,13 +81,6 @@ def together(workers: Sequence[Worker], steps: int) -> float:
     for worker in workers:
         worker.tell({"steps": steps})
     return float(max(worker.hear()["seconds"] for worker in workers))
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(found.getsockname()[1]) for found in sockets]
 
 
 def prepare(folder: Path, rows: int, tasks: int) -> dict[str, Any]:

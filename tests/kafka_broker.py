@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+
+from onehull.pipeline.launch import free_ports
 
 ROOT = Path(__file__).parents[1]
 _START_SECONDS = 120
@@ -26,7 +27,7 @@ class KafkaBroker:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.port = _two_free_ports()
+        self.port, self._controller_port = free_ports(2)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -41,7 +42,8 @@ class KafkaBroker:
 
         self.directory.mkdir(parents=True, exist_ok=True)
         log = self.directory / "broker.log"
-        command = [str(ROOT / "scripts" / "kafka" / "run"), str(self.directory), str(self.port)]
+        script = str(ROOT / "scripts" / "kafka" / "run")
+        command = [script, str(self.directory), str(self.port), str(self._controller_port)]
         with log.open("ab") as out:
             self._process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
         admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
@@ -70,16 +72,3 @@ def require_kafka() -> None:
     missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"{' and '.join(missing)} not on the PATH: Apache Kafka needs Java 17, and Maven to fetch it")
-
-
-def _two_free_ports() -> int:
-    """A free port whose next one, for the broker's controller, is free, too."""
-    for port in range(20_000 + os.getpid() % 10_000, 60_000, 2):
-        with socket.socket() as first, socket.socket() as second:
-            try:
-                first.bind(("127.0.0.1", port))
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no two free ports")

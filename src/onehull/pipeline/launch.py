@@ -46,7 +46,7 @@ def launch(command: Sequence[str], workers: int, logs: Path, console: Console) -
     Raises:
         ArtifactError: the logs cannot be written.
     """
-    addresses = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
     with ExitStack() as stack:
         children: list[subprocess.Popen[bytes]] = []
         stack.enter_context(_passed_on(children))
@@ -148,7 +148,7 @@ def _log(logs: Path, index: int) -> Iterator[int]:
         yield file.fileno()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody uses now, below those that systems give to outgoing connections by themselves."""
     found: list[int] = []
     candidates = list(_PORTS)
