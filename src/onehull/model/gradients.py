@@ -195,7 +195,7 @@ def known_after(value: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
         value: any tensor.
         other: a tensor of numbers.
     """
-    return tf.where(tf.math.is_finite(tf.reduce_sum(other)), value, tf.identity(value))
+    return tf.where(tf.math.is_finite(tf.reduce_sum(other)), value, value)
 
 
 def clipped(gradients: Sequence[Gradient], norm: float, *, share: float = 1.0) -> list[Gradient]:
