@@ -6,6 +6,7 @@ OneHullError
 ├── ArtifactError    the operator: an artifact is missing, altered, incomplete or in use by another run
 ├── ExportError      the author of the model: the exported forms do not agree
 ├── RequestError     the client of the service: a field of the request breaks a rule
+├── BrokerError      the operator of a broker: it does not answer, refuses, or no longer holds what it should
 └── MissingPartError the installer: an optional dependency or program is absent
 """
 
@@ -46,6 +47,10 @@ class RequestError(OneHullError):
         super().__init__(f"{field}: {message}" if field else message)
         self.field = field
         self.message = message
+
+
+class BrokerError(OneHullError):
+    """A broker does not answer, refuses, or no longer holds what it should."""
 
 
 class MissingPartError(OneHullError):

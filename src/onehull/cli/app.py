@@ -14,6 +14,7 @@ from onehull.cli import (
     demo,
     evaluate,
     export,
+    ingest,
     prepare,
     run,
     schema,
@@ -27,7 +28,7 @@ from onehull.errors import OneHullError, SpecError
 
 EXIT_SPEC, EXIT_ERROR, EXIT_INTERRUPTED = 2, 1, 130
 
-VERBS = (demo, run, update, check, schema, world, assemble, prepare, train, evaluate, export, serve)
+VERBS = (demo, run, update, check, schema, world, ingest, assemble, prepare, train, evaluate, export, serve)
 """In the order of the help: the whole way first, then what it is made of."""
 
 

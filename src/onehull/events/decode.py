@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -19,6 +19,7 @@ from onehull.events.columns import feature_dtype, feature_values
 from onehull.events.lines import Block
 from onehull.events.quarantine import Quarantine, Reason
 from onehull.events.schema import EventSchema, ValueRule
+from onehull.events.times import LAST_SECOND, seconds_since_1970
 from onehull.spec.events import IMPRESSION
 from onehull.spec.features import Feature, ListFeature
 from onehull.spec.samples import ITEM, USER, feature_column, id_text
@@ -28,7 +29,6 @@ FILE, LINE, ID, MOMENT = "file", "line", "id", "moment"
 KIND, REFERENCE = "kind", "impression"
 """Columns of decoded feedback: kind of the event, id of its impression."""
 
-_LAST_SECOND = 253_402_300_800.0  # the year 10000
 _INT64 = 2**63
 
 
@@ -120,7 +120,7 @@ class BlockDecoder:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the usable impressions and of the usable feedback."""
         impressions, feedback, rules = [], [], self.schema.values
-        in_range = (moments >= 0) & (moments < _LAST_SECOND * 1e6)
+        in_range = (moments >= 0) & (moments < LAST_SECOND * 1e6)
         for index, (event, usable) in enumerate(zip(events, in_range.tolist(), strict=True)):
             kind = event.event
             if not usable:
@@ -202,14 +202,8 @@ def _microseconds(times: list[Any]) -> np.ndarray:
     if set(map(type, times)) == {datetime} and None not in {time.tzinfo for time in times}:
         seconds = [time.timestamp() for time in times]
     else:
-        seconds = [_seconds(time) for time in times]
+        seconds = [seconds_since_1970(time) for time in times]
     return np.rint(np.array(seconds, dtype=np.float64) * 1e6)
-
-
-def _seconds(time: Any) -> float:
-    if isinstance(time, datetime):
-        return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp()
-    return float(time)
 
 
 def _number(value: Any) -> float | None:

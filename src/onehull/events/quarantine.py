@@ -42,9 +42,13 @@ class Quarantine:
 
     def reject(self, file: Path, line: int, reason: Reason, detail: str, raw: bytes) -> None:
         """Adds a rejected line; `line` counts from 1."""
-        text = raw.rstrip(b"\r\n")
-        shown = text[:_SHOWN_BYTES].decode("utf-8", errors="replace") + ("…" if len(text) > _SHOWN_BYTES else "")
-        entry = {"file": file.name, "line": line, "reason": reason, "detail": detail, "raw": shown}
+        entry = {"file": file.name, "line": line, "reason": reason, "detail": detail, "raw": shown(raw)}
         self._file.write(msgspec.json.encode(entry) + b"\n")
         self.counts[reason] += 1
         self.first = self.first or f"{file.name}, line {line}: {detail}"
+
+
+def shown(raw: bytes) -> str:
+    """The beginning of a rejected event, as text."""
+    text = raw.rstrip(b"\r\n")
+    return text[:_SHOWN_BYTES].decode("utf-8", errors="replace") + ("…" if len(text) > _SHOWN_BYTES else "")

@@ -5,6 +5,6 @@ Below all rooms, because all of them write. `replacing` and `write_whole` are fo
 """
 
 from onehull.files.directory import replace_directory, restore_directory
-from onehull.files.file import move_into_place, replacing, write_whole
+from onehull.files.file import move_into_place, replacing, sync, write_whole
 
-__all__ = ["move_into_place", "replace_directory", "replacing", "restore_directory", "write_whole"]
+__all__ = ["move_into_place", "replace_directory", "replacing", "restore_directory", "sync", "write_whole"]

@@ -50,12 +50,13 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 def move_into_place(file: Path, path: Path) -> None:
     """Moves a complete file over another one, in this order on the disk too: its bytes, then its name."""
-    _sync(file)
+    sync(file)
     file.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Brings a file's bytes, or a directory's names, to the disk."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
