@@ -15,7 +15,7 @@ from onehull.events.atomic import writable
 from onehull.events.columns import TIME_DTYPE
 from onehull.events.decode import ID, MOMENT, context_column
 from onehull.events.divide import POSITION, SPLIT_VALUE, divide
-from onehull.events.entities import attach, entity_table
+from onehull.events.entities import attach, read_table
 from onehull.events.files import find_files
 from onehull.events.inspect import data_faults
 from onehull.events.join import JoinCounts, join
@@ -159,7 +159,8 @@ def _write(spec: Spec, data_dir: Path, sources: Mapping[str, Source], rows: pl.L
         table = getattr(spec.data.tables, entity)
         read = {name: feature for name, feature in own.items() if name not in ids}
         if table is not None and read:
-            rows = attach(rows, entity_table(find_files(data_dir, table.path), table.key, read), keys[entity])
+            values = read_table(find_files(data_dir, table.path), table, read, spec.data.time_unit)
+            rows = attach(rows, values, keys[entity])
         rows = rows.with_columns(pl.col(keys[entity]).alias(feature_column(name)) for name in ids)
     rows.select(
         SAMPLE,

@@ -36,7 +36,7 @@ def data_faults(spec: Spec, data_dir: Path) -> list[Fault]:
     sources = find_sources(spec, data_dir)
     tables = _other_tables(spec.data, data_dir)
     return [
-        *_table_key_faults(spec.data, sources),
+        *_table_faults(spec.data, sources),
         *_key_faults(spec.data, sources),
         *_split_faults(spec.data, sources),
         *_label_faults(spec, sources),
@@ -75,12 +75,22 @@ def _other_tables(data: Data, data_dir: Path) -> dict[str, Mapping[str, pl.DataT
     }
 
 
-def _table_key_faults(data: Data, sources: Sources) -> Iterator[Fault]:
+def _table_faults(data: Data, sources: Sources) -> Iterator[Fault]:
     for entity, columns in (("user", sources.user), ("item", sources.item)):
         table = getattr(data.tables, entity)
-        if table is not None and table.key not in columns:
-            place = f"data.tables.{entity}.key"
-            yield Fault(place, f"must name a column of {table.path}", table.key, suggest(table.key, list(columns)))
+        if table is None:
+            continue
+        place = f"data.tables.{entity}"
+        for field in ("key", "time", "created"):
+            column = getattr(table, field)
+            if column is not None and column not in columns:
+                rule = f"must name a column of {table.path}"
+                yield Fault(f"{place}.{field}", rule, column, suggest(column, list(columns)))
+            elif column is not None and field != "key" and (rule_broken := time_rule(columns[column], data.time_unit)):
+                yield Fault(f"{place}.{field}", f"names column {column!r}, which {rule_broken}", str(columns[column]))
+        if table.time is not None and data.time is None:
+            remedy = "Name the column that holds the time of the impression."
+            yield Fault("data.time", f"is required by {place}.time: what was known depends on it", None, remedy)
 
 
 def _key_faults(data: Data, sources: Sources) -> Iterator[Fault]:

@@ -24,12 +24,27 @@ class EventLog(Section):
 
 
 class Table(Section):
-    """Attributes of a user or an item, joined to every row by a key."""
+    """Attributes of a user or an item, joined to every row by a key.
+
+    With `time` the table is a history: an id may have many rows, and a sample gets the one that was known at its
+    time. Without it the table holds each id once, and its values count for all time.
+    """
 
     path: str
     """Parquet, CSV or JSON Lines file, relative to the data directory."""
     key: str
     """Column of this table that holds the id."""
+    time: str | None = None
+    """Column that says when a row's values became true: a date or time, or numbers or text of `data.time_unit`."""
+    created: str | None = None
+    """Column that says when a row was written, in the same form. A row counts from the later of the two moments on, so
+    that what was filled in afterwards is no knowledge of the time that it speaks of."""
+
+    @model_validator(mode="after")
+    def _created_needs_time(self) -> Table:
+        if self.created is not None and self.time is None:
+            raise ValueError("must name time, when a value became true, where it names created")
+        return self
 
 
 class Tables(Section):
