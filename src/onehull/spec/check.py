@@ -144,6 +144,9 @@ def _leak_faults(draft: Draft) -> Iterator[Fault]:
             yield Fault(
                 f"features.{name}", rule, column, "Remove the feature: its value is not known before the outcome."
             )
+    for name in draft.leakage.allowed if draft.leakage is not None else ():
+        if name not in draft.features:
+            yield Fault("leakage.allowed", "must name features", name, suggest(name, list(draft.features)))
 
 
 def _same_path(first: str, second: str) -> bool:

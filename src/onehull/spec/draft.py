@@ -12,6 +12,7 @@ from onehull.spec.balance import Balance
 from onehull.spec.data import Data
 from onehull.spec.document import Spec
 from onehull.spec.features import Feature
+from onehull.spec.leakage import Leakage
 from onehull.spec.model import Model
 from onehull.spec.serving import Fusion
 from onehull.spec.tasks import Task
@@ -27,11 +28,12 @@ class Draft:
     model: Model | None = None
     balance: Balance | None = None
     fusion: Fusion | None = None
+    leakage: Leakage | None = None
 
     @classmethod
     def from_spec(cls, spec: Spec) -> Draft:
         """Everything is valid."""
-        return cls(spec.data, spec.features, spec.tasks, spec.model, spec.balance, spec.fusion)
+        return cls(spec.data, spec.features, spec.tasks, spec.model, spec.balance, spec.fusion, spec.leakage)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], faulty: Sequence[Sequence[int | str]] = ()) -> Draft:
@@ -50,6 +52,7 @@ class Draft:
             model=_try(Model, document.get("model", {})),
             balance=_try(Balance, document.get("balance", {"kind": "static"})),
             fusion=_try(Fusion, document.get("fusion", {})),
+            leakage=_try(Leakage, document.get("leakage", {})),
         )
 
 
