@@ -125,5 +125,5 @@ def _findings(one: FeatureScore, settings: Leakage) -> Iterator[Finding]:
             task=one.task,
             figure=gap,
             limit=settings.missing_gap,
-            text=f"missing in {one.missing_high:.1%} of a class of task {one.task}, in {one.missing_low:.1%} of the rest",
+            text=f"missing in {one.missing_high:.1%} of a class of task {one.task}, else in {one.missing_low:.1%}",
         )

@@ -75,8 +75,10 @@ def id_column(column: pl.Series) -> Ids:
         code_E = _codes(column)
         return Ids(code_E, np.arange(len(column)), int(code_E.max(initial=0)) + 1)
     length_N = column.list.len().fill_null(0).clip(lower_bound=1).cast(pl.Int64).to_numpy()
-    # Polars explodes a missing or an empty list to one null.
-    code_E = _codes(column.explode())
+    nothing = pl.lit(None, dtype=pl.String).implode()
+    # What an empty list explodes to differs between releases of Polars.
+    filled = column.to_frame("bag").select(pl.when(pl.col("bag").list.len() > 0).then("bag").otherwise(nothing))
+    code_E = _codes(filled.to_series().explode())
     return Ids(code_E, np.cumsum(length_N) - length_N, int(code_E.max(initial=0)) + 1)
 
 
