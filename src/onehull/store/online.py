@@ -1,0 +1,182 @@
+"""One user's attributes while a request waits: a read with a deadline, and a breaker for a store that is gone."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Literal
+
+from onehull.errors import ArtifactError
+from onehull.store.connect import connect, online_address
+from onehull.store.views import FROM_US, KEY
+
+Outcome = Literal["found", "stale", "missing", "failed", "skipped"]
+"""``stale``: found, and older than the spec allows. ``failed``: the store did not answer in time. ``skipped``: it was
+not asked, because it has failed lately."""
+OUTCOMES: tuple[Outcome, ...] = ("found", "stale", "missing", "failed", "skipped")
+
+_logger = logging.getLogger("onehull.store")
+
+
+@dataclass(frozen=True)
+class UserRead:
+    """What a read gave."""
+
+    outcome: Outcome
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Raw value of each feature, where the outcome is ``found`` or ``stale``."""
+    age_seconds: float | None = None
+    """How long ago the values began to count."""
+
+    @property
+    def known(self) -> bool:
+        """Whether there are values."""
+        return self.outcome in {"found", "stale"}
+
+
+class StoredUsers:
+    """Reads users from a repository's online store.
+
+    Reads run in a thread of their own, so that nothing below (a name that does not resolve, retries of a client, a
+    locked file) holds a request longer than the deadline. After a failure no request waits again: one read after
+    another is tried beside them, until one is answered in time.
+
+    Args:
+        directory: the repository.
+        features: the features to read.
+        deadline_ms: how long a request waits.
+        stale_after_s: values that count from longer ago are stale. Default: never.
+        pause_s: time between two trials of a store that has failed.
+
+    Raises:
+        MissingPartError: Feast is not installed.
+        ArtifactError: there is no repository, or it lacks a feature.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        features: Sequence[str],
+        *,
+        deadline_ms: float = 50.0,
+        stale_after_s: float | None = None,
+        pause_s: float = 1.0,
+    ) -> None:
+        self.directory = directory
+        self.address = online_address(directory)
+        self._features = tuple(features)
+        self._deadline_ms, self._pause_s = deadline_ms, pause_s
+        self._stale_after_s = stale_after_s
+        self._feast = connect(directory)
+        self._references = self._checked()
+        self._thread = _Thread(self._fetch)
+        self._trial: _Read | None = None
+        self._fault: str | None = None
+        self._next_trial = 0.0
+
+    @property
+    def fault(self) -> str | None:
+        """Why the store is not asked; None while it answers."""
+        return self._fault
+
+    def read(self, user: str) -> UserRead:
+        """Reads a user: in time, or not at all."""
+        if self._fault is not None and not self._recovered(user):
+            return UserRead("skipped")
+        read = self._thread.submit(user)
+        if not read.done.wait(self._deadline_ms / 1000):
+            self._fail(f"no answer within {self._deadline_ms:g} ms", read)
+            return UserRead("failed")
+        if read.error is not None:
+            self._fail(f"{type(read.error).__name__}: {read.error}")
+            return UserRead("failed")
+        return self._judged(read.values)
+
+    def close(self) -> None:
+        """Lets the reading thread end."""
+        self._thread.end()
+
+    def _checked(self) -> list[str]:
+        stored = {
+            field.name for view in self._feast.list_feature_views() if view.name == "user" for field in view.schema
+        }
+        absent = [name for name in self._features if name not in stored]
+        if absent:
+            remedy = "Apply the spec that the bundle was made from: onehull features apply SPEC"
+            raise ArtifactError(f"{self.directory} lacks features that the bundle reads: {', '.join(absent)}. {remedy}")
+        return [f"user:{name}" for name in (FROM_US, *self._features)]
+
+    def _fetch(self, user: str) -> dict[str, Any]:
+        found = self._feast.get_online_features(features=self._references, entity_rows=[{KEY: user}]).to_dict()
+        return {name: values[0] for name, values in found.items()}
+
+    def _judged(self, values: Mapping[str, Any]) -> UserRead:
+        since_us = values[FROM_US]
+        if since_us is None or since_us < 0:
+            return UserRead("missing")
+        age = max(0.0, time.time() - since_us / 1e6)
+        stale = self._stale_after_s is not None and age > self._stale_after_s
+        return UserRead("stale" if stale else "found", {name: values[name] for name in self._features}, age)
+
+    def _fail(self, reason: str, trial: _Read | None = None) -> None:
+        """The read that is late becomes the first trial."""
+        _logger.warning("feature store: %s: %s", self.address, reason)
+        self._fault, self._trial = f"{self.address}: {reason}", trial
+        self._next_trial = time.monotonic() + self._pause_s
+
+    def _recovered(self, user: str) -> bool:
+        """Whether the trial read has been answered; begins one when it is time."""
+        trial = self._trial
+        if trial is not None and trial.done.is_set():
+            self._trial = None
+            if trial.error is None and trial.seconds * 1000 <= self._deadline_ms:
+                self._fault = None
+                _logger.warning("feature store: %s answers again", self.address)
+                return True
+        if self._trial is None and time.monotonic() >= self._next_trial:
+            self._trial = self._thread.submit(user)
+            self._next_trial = time.monotonic() + self._pause_s
+        return False
+
+
+class _Read:
+    """One read on its way."""
+
+    def __init__(self, user: str) -> None:
+        self.user = user
+        self.done = threading.Event()
+        self.values: dict[str, Any] = {}
+        self.error: Exception | None = None
+        self.seconds = 0.0
+
+
+class _Thread:
+    """Reads one after another. A daemon: a read that hangs does not keep the process."""
+
+    def __init__(self, fetch: Callable[[str], dict[str, Any]]) -> None:
+        self._fetch = fetch
+        self._reads: SimpleQueue[_Read | None] = SimpleQueue()
+        threading.Thread(target=self._run, name="feature store", daemon=True).start()
+
+    def submit(self, user: str) -> _Read:
+        read = _Read(user)
+        self._reads.put(read)
+        return read
+
+    def end(self) -> None:
+        self._reads.put(None)
+
+    def _run(self) -> None:
+        while (read := self._reads.get()) is not None:
+            start = time.monotonic()
+            try:
+                read.values = self._fetch(read.user)
+            except Exception as error:
+                read.error = error
+            read.seconds = time.monotonic() - start
+            read.done.set()
