@@ -1,15 +1,29 @@
 """AUC, rank correlation and information of single features, against scikit-learn and SciPy, and against chance."""
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
+from scipy.stats import spearmanr  # type: ignore[import-untyped]
 from sklearn.metrics import roc_auc_score
 
 from onehull.monitor.association import FOLDS, auc, bins_of, id_scores, information, number_scores, rank_correlation
 from onehull.monitor.values import coordinates, id_column, numbers
+
+
+def area(*arguments) -> float:
+    found = auc(*arguments)
+    assert found is not None
+    return found
+
+
+def told(*arguments) -> float:
+    found = information(*arguments)
+    assert found is not None
+    return found
 
 
 def folds(rows: int, seed: int = 0) -> np.ndarray:
@@ -20,7 +34,7 @@ def folds(rows: int, seed: int = 0) -> np.ndarray:
 def test_auc_of_a_number_is_that_of_scikit_learn_in_the_better_direction(decimals):
     random = np.random.default_rng(decimals)
     label = random.random(500) < 0.3
-    value = np.round(random.normal(size=500) - label, decimals)
+    value: Any = np.round(random.normal(size=500) - label, decimals)
     value[::7] = np.nan
     known = random.random(500) < 0.8
     used = known & ~np.isnan(value)
@@ -36,8 +50,8 @@ def test_auc_of_one_class_is_undefined():
 
 def test_rank_correlation_is_that_of_scipy_without_sign():
     random = np.random.default_rng(1)
-    value, label = np.round(random.normal(size=(2, 400)), 1)
-    label -= value
+    value: Any = np.round(random.normal(size=400), 1)
+    label: Any = np.round(random.normal(size=400), 1) - value
     value[::9] = np.nan
     label[::11] = np.nan
     used = ~np.isnan(value) & ~np.isnan(label)
@@ -52,7 +66,7 @@ def test_information_of_a_copy_is_all_and_of_noise_is_none():
     everything = np.ones(20_000, dtype=bool)
     copy = number_scores(numbers(1.0 - label))
     assert information(copy, label, everything) == pytest.approx(1.0, abs=0.01)
-    assert information(number_scores(numbers(random.normal(size=20_000))), label, everything) < 0.02
+    assert told(number_scores(numbers(random.normal(size=20_000))), label, everything) < 0.02
     assert information(copy, np.zeros(20_000, dtype=np.int64), everything) is None
 
 
@@ -61,15 +75,15 @@ def test_information_sees_what_no_order_shows():
     label = np.abs(value) < 0.7
     everything = np.ones(20_000, dtype=bool)
     scores = number_scores(numbers(value))
-    assert auc(scores, label, everything) < 0.52
-    assert information(scores, label.astype(np.int64), everything) > 0.8
+    assert area(scores, label, everything) < 0.52
+    assert told(scores, label.astype(np.int64), everything) > 0.8
 
 
 def test_a_missing_value_informs_like_a_value():
     label = np.arange(2000) % 2
     value = np.where(label == 1, np.random.default_rng(4).normal(size=2000), np.nan)
     everything = np.ones(2000, dtype=bool)
-    assert information(number_scores(numbers(value)), label, everything) > 0.95
+    assert told(number_scores(numbers(value)), label, everything) > 0.95
 
 
 def test_ids_that_are_seen_once_tell_nothing():
@@ -79,7 +93,7 @@ def test_ids_that_are_seen_once_tell_nothing():
     scores = id_scores(ids, label.astype(float), folds(5000))
     everything = np.ones(5000, dtype=bool)
     assert auc(scores, label, everything) == 0.5
-    assert information(scores, label.astype(np.int64), everything) < 0.01
+    assert told(scores, label.astype(np.int64), everything) < 0.01
 
 
 def test_a_constant_id_tells_nothing():
@@ -94,7 +108,7 @@ def test_an_id_that_is_the_label_tells_all():
     scores = id_scores(ids, label.astype(float), folds(3000))
     everything = np.ones(3000, dtype=bool)
     assert auc(scores, label, everything) == 1.0
-    assert information(scores, label.astype(np.int64), everything) > 0.98
+    assert told(scores, label.astype(np.int64), everything) > 0.98
 
 
 def test_one_id_of_a_bag_tells_all():
@@ -105,7 +119,7 @@ def test_one_id_of_a_bag_tells_all():
     ids = id_column(pl.Series(bags, dtype=pl.List(pl.String)))
     assert list(ids.missing[:3]) == [True, True, False]
     scores = id_scores(ids, label.astype(float), folds(3000))
-    assert auc(scores, label, np.ones(3000, dtype=bool)) > 0.999
+    assert area(scores, label, np.ones(3000, dtype=bool)) > 0.999
 
 
 def test_rows_without_a_label_are_not_learned_from():
@@ -153,9 +167,5 @@ def test_noise_tells_nothing(seed: int, rows: int, rate: float, distinct: int):
         number_scores(numbers(random.integers(distinct, size=rows).astype(float))),
         id_scores(ids, label.astype(float), folds(rows, seed)),
     ):
-        area = auc(scores, label, everything)
-        assert area is not None
-        assert area < 0.9
-        share = information(scores, label.astype(np.int64), everything)
-        assert share is not None
-        assert share < 0.5
+        assert area(scores, label, everything) < 0.9
+        assert told(scores, label.astype(np.int64), everything) < 0.5

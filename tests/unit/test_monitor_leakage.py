@@ -167,7 +167,7 @@ def test_an_allowed_feature_is_reported_and_not_refused(tmp_path: Path):
     report = found_in(tmp_path, {"copy": {"kind": "numeric"}}, {"copy": y["click"]}, y, leakage={"allowed": ["copy"]})
     refuse(report, "feed.yaml")
     assert [finding.level for finding in report.findings] == ["allowed"]
-    assert "allowed by leakage.allowed" in report.warnings[0]
+    assert "Allowed by leakage.allowed" in report.warnings[0]
 
 
 def test_only_a_feature_can_be_allowed():

@@ -6,5 +6,6 @@ the raw input on its way to the samples table.
 
 from onehull.monitor.findings import FeatureScore, Finding, LeakReport
 from onehull.monitor.leakage import guard, refuse
+from onehull.monitor.part import assemble_part
 
-__all__ = ["FeatureScore", "Finding", "LeakReport", "guard", "refuse"]
+__all__ = ["FeatureScore", "Finding", "LeakReport", "assemble_part", "guard", "refuse"]

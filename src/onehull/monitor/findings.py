@@ -60,8 +60,8 @@ class Finding(Section):
 
     def warning(self) -> str:
         """One line for the terminal."""
-        state = "allowed by leakage.allowed" if self.level == "allowed" else "suspicious"
-        return f"features.{self.feature} {_RULES[self.sign]}: {self.text} ({state})"
+        allowed = ". Allowed by leakage.allowed" if self.level == "allowed" else ""
+        return f"features.{self.feature} {_SEEN[self.sign]}: {self.text}{allowed}"
 
 
 class LeakReport(Section):
@@ -99,6 +99,13 @@ _RULES: dict[Sign, str] = {
     "information": "must not tell a label by itself",
     "missing": "must not tell a label by being missing",
     "newer": "must not be newer than its impression",
+}
+_SEEN: dict[Sign, str] = {
+    "auc": "tells much of a label by itself",
+    "correlation": "tells much of a label by itself",
+    "information": "tells much of a label by itself",
+    "missing": "tells of a label by being missing",
+    "newer": "is newer than some impressions",
 }
 _LIMITS: dict[Sign, str] = {
     "auc": "auc",

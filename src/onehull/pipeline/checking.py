@@ -1,28 +1,39 @@
-"""Every fault of a spec at once: the document, its formula, and the files and columns that it names."""
+"""Every fault of a spec at once: the document, its formula, the files and columns that it names, and its leaks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
 
 from onehull.errors import Fault, SpecError
 from onehull.spec import Spec, read_document, validate, with_lines
 
+if TYPE_CHECKING:
+    from onehull.monitor import LeakReport
 
-def check(source: str | Path | Mapping[str, Any], *, data: str | Path | None = None) -> Spec:
+
+def check(
+    source: str | Path | Mapping[str, Any], *, data: str | Path | None = None, console: Console | None = None
+) -> Spec:
     """Checks a spec as far as it can be.
 
     Args:
         source: path of a YAML file, or the document as a mapping.
-        data: directory of the data; files and columns are looked for when it is given.
+        data: directory of the data. When it is given, files and columns are looked for, and where there is no other
+            fault, at most about ``leakage.rows`` samples are assembled and features that tell a label are faults.
+        console: where warnings are shown. Default: nowhere.
 
     Returns:
         The spec, when it has no fault.
 
     Raises:
         SpecError: with one fault for each broken rule.
-        DataError: the spec's file cannot be read.
+        DataError: the spec's file cannot be read, or the data are not as it says.
     """
     document = read_document(source)
     spec, faults = validate(document)
@@ -30,7 +41,7 @@ def check(source: str | Path | Mapping[str, Any], *, data: str | Path | None = N
     if spec is not None and data is not None:
         from onehull.events import data_faults
 
-        faults += data_faults(spec, Path(data))
+        faults += data_faults(spec, Path(data)) or ([] if faults else _leak_faults(spec, Path(data), console))
     if spec is None or faults:
         raise SpecError(faults, "spec" if isinstance(source, Mapping) else str(source))
     return spec
@@ -50,3 +61,20 @@ def formula_faults(document: Mapping[str, Any]) -> list[Fault]:
     except SpecError as error:
         return with_lines(error.faults, document)
     return []
+
+
+def show_warnings(report: LeakReport, console: Console) -> None:
+    """What the guard warns of; it holds names of the user's, which are no markup."""
+    for warning in report.warnings:
+        console.print(Text(f"! {warning}", style="yellow"), soft_wrap=True)
+
+
+def _leak_faults(spec: Spec, data: Path, console: Console | None) -> list[Fault]:
+    from onehull.monitor import assemble_part, guard
+
+    with TemporaryDirectory(prefix="onehull-check-") as directory:
+        samples = assemble_part(spec, data, Path(directory), spec.leakage.rows)
+        report = guard(spec, samples, data)
+    if console is not None:
+        show_warnings(report, console)
+    return [finding.fault() for finding in report.leaks]

@@ -80,15 +80,17 @@ def _assemble_key(project: Project) -> str:
     columns = {name: (f.kind, f.column, getattr(f, "separator", None)) for name, f in spec.features.items()}
     labels = {name: task.model_dump(mode="json", exclude=_LEARNING) for name, task in spec.tasks.items()}
     files = [file_state(file) for file in project.input_files()]
-    return fingerprint(_code_version(), spec.section("data"), columns, labels, files)
+    return fingerprint(_code_version(), spec.section("data", "leakage"), columns, labels, files)
 
 
 def _assemble(project: Project, partial: Path) -> None:
     from onehull.events import assemble
+    from onehull.pipeline.inspection import inspect
 
     project.check_data()
     with bar(project.console, "assemble") as shown:
         assemble(project.spec, project.data, partial, progress=shown.share)
+        inspect(project, partial, shown)
 
 
 _PREPARED = 2
