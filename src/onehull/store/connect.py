@@ -138,7 +138,8 @@ def _online_settings(store: Store) -> dict[str, Any]:
     if store.online == "sqlite":
         return {"type": "sqlite", "path": SQLITE}
     options = [store.redis, f"db={store.database}", *(["ssl=true"] if store.tls else [])]
-    timeouts = [f"socket_timeout={_CONNECT_SECONDS}", f"socket_connect_timeout={_CONNECT_SECONDS}"]
+    # Without retries: the client's own take seconds, and here whoever fails says so, and tries again.
+    timeouts = [f"socket_timeout={_CONNECT_SECONDS}", f"socket_connect_timeout={_CONNECT_SECONDS}", "retry=null"]
     return {
         "type": "redis",
         "connection_string": ",".join([*options, *timeouts]),

@@ -20,6 +20,8 @@ Outcome = Literal["found", "stale", "missing", "failed", "skipped"]
 not asked, because it has failed lately."""
 OUTCOMES: tuple[Outcome, ...] = ("found", "stale", "missing", "failed", "skipped")
 
+_FIRST_SECONDS = 5.0
+
 _logger = logging.getLogger("onehull.store")
 
 
@@ -55,7 +57,7 @@ class StoredUsers:
 
     Raises:
         MissingPartError: Feast is not installed.
-        ArtifactError: there is no repository, or it lacks a feature.
+        ArtifactError: there is no repository, or it lacks a feature. A store that does not answer is none: see `fault`.
     """
 
     def __init__(
@@ -78,6 +80,10 @@ class StoredUsers:
         self._trial: _Read | None = None
         self._fault: str | None = None
         self._next_trial = 0.0
+        # The first read pays for the connection and the registry; no request should.
+        first = self._thread.submit("")
+        if not first.done.wait(_FIRST_SECONDS) or first.error is not None:
+            self._fail(_reason(first), first)
 
     @property
     def fault(self) -> str | None:
@@ -93,7 +99,7 @@ class StoredUsers:
             self._fail(f"no answer within {self._deadline_ms:g} ms", read)
             return UserRead("failed")
         if read.error is not None:
-            self._fail(f"{type(read.error).__name__}: {read.error}")
+            self._fail(_reason(read))
             return UserRead("failed")
         return self._judged(read.values)
 
@@ -153,6 +159,10 @@ class _Read:
         self.values: dict[str, Any] = {}
         self.error: Exception | None = None
         self.seconds = 0.0
+
+
+def _reason(read: _Read) -> str:
+    return "no answer" if read.error is None else f"{type(read.error).__name__}: {read.error}"
 
 
 class _Thread:
