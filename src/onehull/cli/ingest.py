@@ -54,7 +54,8 @@ def command(
 ) -> None:
     """Write a broker's events to segment files: each one once, whatever is killed, and whenever."""
     from onehull.streams.admission import Limits
-    from onehull.streams.kafka import KafkaIngest, KafkaTopics, Roll
+    from onehull.streams.ingest import Roll
+    from onehull.streams.kafka import KafkaIngest, KafkaTopics
     from onehull.streams.metrics import IngestMetrics
     from onehull.streams.settings import client_settings
 

@@ -8,13 +8,17 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 
 from onehull.events.quarantine import shown
 from onehull.streams.admission import Admission, Admitted, Refusal
 from onehull.streams.segments import EVENTS_FILE, QUARANTINE_FILE, SegmentBooks, SegmentChain
+
+_KEPT_BYTES = 1024
+"""Of a refused message; the quarantine shows less. A message of 50 MB must not wait in memory to be shown."""
+_OBJECT_BYTES = 100
+"""Of a message besides its content: a draft of empty messages fills memory, too."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,14 @@ class Draft:
         source: topic and partition, or subscription; stands in the quarantine.
         first: place of its first message.
         next: place that comes after its last one.
-        size: bytes of its messages.
+        stream: identity of the stream, where the broker gives it one.
+        size: bytes of memory, about.
     """
 
     source: str
     first: int
     next: int
+    stream: str = ""
     lines: list[bytes] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     seen: Admitted = field(default_factory=Admitted)
@@ -50,7 +56,11 @@ class Draft:
     @property
     def messages(self) -> int:
         """Messages that it holds."""
-        return len(self.lines) + len(self.refused) + self.repeated
+        return len(self.lines) + len(self.refused)
+
+    def following(self) -> Draft:
+        """An empty one behind it."""
+        return Draft(self.source, self.next, self.next, self.stream)
 
     def add(self, place: int, message: bytes | None, admission: Admission, now: float) -> None:
         """Adds a message; one that lies before the end of the draft is there already and is left out."""
@@ -60,21 +70,25 @@ class Draft:
         self.next = place + 1
         line = admission.line(message, now, self.seen)
         if isinstance(line, Refusal):
-            self.refused.append(Refused(place, line, message or b""))
+            self.refused.append(Refused(place, line, (message or b"")[:_KEPT_BYTES]))
+            self.size += _KEPT_BYTES
         else:
             self.lines.append(line)
-        self.size += len(message or b"")
+            self.size += len(line) + _OBJECT_BYTES
 
-    def append_to(self, chain: SegmentChain, extra: dict[str, bytes] | None = None) -> Path:
-        """Makes it the next segment of a chain; see `SegmentChain.append`."""
+    def append_to(self, chain: SegmentChain, extra: dict[str, bytes] | None = None) -> SegmentBooks:
+        """Makes it the next segment of a chain and returns what it holds; see `SegmentChain.append`."""
+        books = self.books()
         files = {EVENTS_FILE: _lines(self.lines), QUARANTINE_FILE: self._quarantine()}
-        return chain.append(self.books(), {**files, **{name: (data,) for name, data in (extra or {}).items()}})
+        chain.append(books, {**files, **{name: (data,) for name, data in (extra or {}).items()}})
+        return books
 
     def books(self) -> SegmentBooks:
         """What it holds."""
         return SegmentBooks(
             first=self.first,
             next=self.next,
+            stream=self.stream,
             events=len(self.lines),
             quarantined=dict(Counter(refused.refusal.reason for refused in self.refused)),
             repeated=self.repeated,

@@ -7,36 +7,23 @@ durable; what a killed one had in memory is read again.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from onehull.errors import BrokerError, suggest
-from onehull.streams.admission import Admission, Limits
+from onehull.errors import BrokerError
+from onehull.streams.admission import Limits
 from onehull.streams.draft import Draft, quarantine_entry
+from onehull.streams.ingest import Ingest, Partition, Roll, partition_name
+from onehull.streams.kafka_places import KafkaPlaces
 from onehull.streams.metrics import IngestMetrics
-from onehull.streams.segments import OvertakenError, SegmentChain
-from onehull.streams.settings import checked, confluent_kafka
+from onehull.streams.settings import QUIET, checked, confluent_kafka
+from onehull.streams.sinks import KafkaSink, Message
 
-_START_SECONDS = 20
 _BATCH = 10_000
 _POLL_SECONDS = 0.2
-_LAG_SECONDS = 5.0
-_LOG_CRITICAL = 2
-"""What is less than critical reaches the operator by `KafkaIngest`'s notes, once."""
-
-Partition = tuple[str, int]
-
-
-@dataclass(frozen=True)
-class Roll:
-    """When drafts become segments: whichever comes first."""
-
-    bytes: int = 64 << 20
-    """Of all drafts of the process together: what it holds in memory."""
-    seconds: float = 10.0
+_PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -62,8 +49,8 @@ class KafkaTopics:
     quarantine: str | None = None
 
 
-class KafkaIngest:
-    """Reads topics into segments.
+class KafkaIngest(Ingest):
+    """Reads topics into segments; arguments besides `topics` are those of `Ingest`.
 
     Args:
         topics: what is read.
@@ -89,76 +76,47 @@ class KafkaIngest:
         metrics: IngestMetrics | None = None,
         note: Callable[[str], None] | None = None,
     ) -> None:
+        super().__init__(out, limits=limits, roll=roll, metrics=metrics, note=note)
         self._kafka = confluent_kafka()
         self._topics = topics
-        self._out = out
-        self._admission = Admission(limits or Limits())
-        self._roll = roll or Roll()
-        self.metrics = metrics or IngestMetrics()
-        self._note = note or (lambda _: None)
-        self._drafts: dict[Partition, Draft] = {}
         self._at_end: set[Partition] = set()
-        self._rolled = self._lag_told = time.monotonic()
         self._member = False
         self._fatal: Exception | None = None
-        given = {"log_level": _LOG_CRITICAL, **(topics.settings or {})}
-        common = {**given, "bootstrap.servers": topics.servers, "error_cb": self._on_error}
+        common = {**QUIET, **(topics.settings or {}), "bootstrap.servers": topics.servers, "error_cb": self._on_error}
         self._consumer = checked(self._kafka.Consumer, {**common, **self._consumer_settings()})
-        self._quarantine = checked(self._kafka.Producer, {**common, "acks": "all"}) if topics.quarantine else None
-        self._check_topics()
-
-    def run(self, stop: Callable[[], bool]) -> None:
-        """Reads until it is told to stop, or to the end; what was read is durable when this returns.
-
-        Args:
-            stop: asked several times a second.
-
-        Raises:
-            BrokerError: the topic was deleted and made anew, or the broker refuses.
-            ArtifactError: a segment's books are damaged.
-            OSError: the disk is full or gone; what was durable before is intact.
-        """
-        self._consumer.subscribe(
-            list(self._topics.topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
-        )
-        try:
-            while not stop() and not self._finished():
-                self._take(self._consumer.consume(_BATCH, timeout=_POLL_SECONDS))
-                if self._fatal is not None:
-                    raise self._fatal
-                if self._due():
-                    self._commit_all()
-                self._tell_lag()
-            self._commit_all()
-        finally:
-            self._drafts.clear()  # after an error nothing may be committed while the partitions are given back
-            self._consumer.close()
+        self._places = KafkaPlaces(self._consumer, common, out, topics.start, self._note)
+        self._places.check_topics([*topics.topics, *([topics.quarantine] if topics.quarantine else [])])
+        self._refused = KafkaSink(topics.servers, topics.settings, _PATIENCE_SECONDS) if topics.quarantine else None
 
     def _consumer_settings(self) -> dict[str, Any]:
         return {
             "group.id": self._topics.group,
             "enable.auto.commit": False,
-            "auto.offset.reset": self._topics.start,
+            # A place that the broker does not have is no matter for a default: see `_message_error`.
+            "auto.offset.reset": "error",
             "enable.partition.eof": self._topics.stop_at_end,
             # Partitions are handed over whole: each holder commits before it lets go.
             "partition.assignment.strategy": "roundrobin",
         }
 
-    def _check_topics(self) -> None:
-        try:
-            known = self._consumer.list_topics(timeout=_START_SECONDS).topics
-        except self._kafka.KafkaException as error:
-            reason = error.args[0].str()
-            remedy = "Start it, or correct --kafka and the SASL and TLS settings."
-            raise BrokerError(f"no Kafka broker answers at {self._topics.servers}: {reason}. {remedy}") from error
-        wanted = [*self._topics.topics, *([self._topics.quarantine] if self._topics.quarantine else [])]
-        for topic in wanted:
-            if topic not in known:
-                names = sorted(name for name in known if not name.startswith("__"))
-                raise BrokerError(f"{self._topics.servers} has no topic {topic!r}. {suggest(topic, names)}")
+    def _begin(self) -> None:
+        topics = list(self._topics.topics)
+        self._consumer.subscribe(topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
 
-    def _take(self, messages: Sequence[Any]) -> None:
-        now = time.time()
+    def _end(self) -> None:
+        self._consumer.close()
+        if self._refused is not None:
+            self._refused.close()
+
+    def _finished(self) -> bool:
+        """A process that got no partition has nothing to wait for."""
+        return self._topics.stop_at_end and self._member and self._at_end >= self._drafts.keys()
+
+    def _read(self) -> None:
+        messages = self._consumer.consume(_BATCH, timeout=_POLL_SECONDS)
+        if self._fatal is not None:
+            raise self._fatal
+        now = self._clock.now()
         for message in messages:
             if (error := message.error()) is not None:
                 self._message_error(message, error)
@@ -171,134 +129,95 @@ class KafkaIngest:
             draft.add(message.offset(), message.value(), self._admission, now)
 
     def _message_error(self, message: Any, error: Any) -> None:
-        if error.code() == self._kafka.KafkaError._PARTITION_EOF:
-            self._at_end.add((message.topic(), message.partition()))
-        elif error.code() == self._kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
+        part = (message.topic(), message.partition())
+        codes = self._kafka.KafkaError
+        if error.code() == codes._PARTITION_EOF:
+            self._at_end.add(part)
+        elif error.code() == codes._AUTO_OFFSET_RESET and part in self._drafts:
+            self._commit(part)
+            self._go_on(part)
+        elif error.code() == codes.UNKNOWN_TOPIC_OR_PART:
             raise BrokerError(f"{self._topics.servers}: {error.str()}. The topic was deleted; create it again.")
         else:
-            self._note(f"{error.str()}; it is tried again")
+            self._on_error(error)
 
     def _on_error(self, error: Any) -> None:
         if error.fatal():
             self._fatal = BrokerError(f"{self._topics.servers}: {error.str()}")
         else:
-            self._note(f"{error.str()}; it is tried again")
+            self._note(f"{error.str()}; it is tried again", about=error.code())
 
-    def _finished(self) -> bool:
-        """A process that got no partition has nothing to wait for."""
-        return self._topics.stop_at_end and self._member and self._at_end >= self._drafts.keys()
-
-    def _due(self) -> bool:
-        held = sum(draft.size for draft in self._drafts.values())
-        return held >= self._roll.bytes or time.monotonic() - self._rolled >= self._roll.seconds
-
-    def _commit_all(self) -> None:
-        self._rolled = time.monotonic()
-        for part in list(self._drafts):
-            self._commit(part)
-
-    def _commit(self, part: Partition) -> None:
-        draft = self._drafts[part]
-        if not draft.messages:
+    def _before_commit(self, draft: Draft) -> None:
+        """At least once: a process that is killed between this and the segment sends them again, with the same key."""
+        if self._refused is None or self._topics.quarantine is None:
             return
-        self._send_refused(draft)
-        try:
-            draft.append_to(self._chain(part))
-        except OvertakenError:
-            self.metrics.overtaken(_name(part))
-            self._note(f"another process added to {_name(part)} first; going on behind it")
-            start = self._start(part)
-            self._drafts[part] = Draft(_name(part), start.offset, start.offset)
-            self._at_end.discard(part)
-            self._seek(start)
-            return
-        self.metrics.committed(_name(part), draft.books())
-        self._drafts[part] = Draft(_name(part), draft.next, draft.next)
-        self._tell_group(part, draft.next)
+        for begin in range(0, len(draft.refused), _BATCH):
+            for one in draft.refused[begin : begin + _BATCH]:
+                attributes = {"reason": one.refusal.reason, "detail": one.refusal.detail}
+                message = Message(quarantine_entry(draft.source, one), f"{draft.source}/{one.place}", attributes)
+                self._refused.post(self._topics.quarantine, message)
+            self._refused.settle()
 
-    def _seek(self, start: Any) -> None:
-        try:
-            self._consumer.seek(start)
-        except self._kafka.KafkaException as error:
-            self._note(f"{error.args[0].str()}; the partition is on its way to another process")
-
-    def _tell_group(self, part: Partition, offset: int) -> None:
-        place = self._kafka.TopicPartition(*part, offset)
+    def _committed(self, part: Partition, draft: Draft) -> None:
+        place = self._kafka.TopicPartition(*part, draft.next)
         try:
             self._consumer.commit(offsets=[place], asynchronous=True)
         except self._kafka.KafkaException as error:
             self._note(f"{error.args[0].str()}: monitors of the group's lag are behind; the data are not")
 
-    def _send_refused(self, draft: Draft) -> None:
-        """At least once: a process that is killed between this and the segment sends them again, with the same key."""
-        if self._quarantine is None or not draft.refused:
-            return
-        for one in draft.refused:
-            headers = {"reason": one.refusal.reason, "detail": one.refusal.detail}
-            key = f"{draft.source}/{one.place}"
-            self._quarantine.produce(self._topics.quarantine, quarantine_entry(draft.source, one), key, headers=headers)
-        if self._quarantine.flush(_START_SECONDS):
-            raise BrokerError(f"{self._topics.servers}: refused messages cannot be sent to {self._topics.quarantine!r}")
+    def _overtaken(self, part: Partition) -> None:
+        self._go_on(part)
+
+    def _go_on(self, part: Partition) -> None:
+        """Reads a partition from the end of what is durable on."""
+        self._drafts |= self._places.drafts([part])
+        self._at_end.discard(part)
+        try:
+            self._consumer.seek(self._kafka.TopicPartition(*part, self._drafts[part].next))
+        except self._kafka.KafkaException as error:
+            self._note(f"{error.args[0].str()}; the partition is on its way to another process")
 
     def _assigned(self, consumer: Any, partitions: Sequence[Any]) -> None:
         try:
-            for given in partitions:
-                part = (given.topic, given.partition)
-                self._chain(part).clean()
-                start = self._start(part)
-                given.offset = start.offset
-                self._drafts[part] = Draft(_name(part), start.offset, start.offset)
+            parts = [(given.topic, given.partition) for given in partitions]
+            for part in parts:
+                self._clean(part)
+            self._drafts |= self._places.drafts(parts)
+            for given, part in zip(partitions, parts, strict=True):
+                given.offset = self._drafts[part].next
             consumer.assign(partitions)
             self._member = True
-        except Exception as error:  # a callback of the client must not raise: `run` does
+            self.metrics.reads(len(self._drafts))
+        except Exception as error:  # a callback of the client must not raise: `_read` does
             self._fatal = error
 
-    def _start(self, part: Partition) -> Any:
-        """Where a partition continues."""
-        low, high = self._consumer.get_watermark_offsets(self._kafka.TopicPartition(*part), timeout=_START_SECONDS)
-        last = self._chain(part).last()
-        if last is None:
-            return self._kafka.TopicPartition(*part, low if self._topics.start == "earliest" else high)
-        if last.next > high:
-            rule = f"{_name(part)} ends at {high}, and {self._chain(part).directory} holds it up to {last.next}"
-            raise BrokerError(f"{rule}: the topic was made anew. Read it into another directory.")
-        if last.next < low:
-            gone = f"{low - last.next:,} messages of {_name(part)} ({last.next} to {low - 1})"
-            self._note(f"{gone} were deleted by the broker before they were read")
-        return self._kafka.TopicPartition(*part, last.next)
+    def _clean(self, part: Partition) -> None:
+        chain = self._chain(part)
+        chain.clean()
+        if (last := chain.last()) is not None:
+            self._clock.not_before(last.written.timestamp())
 
     def _revoked(self, _: Any, partitions: Sequence[Any]) -> None:
-        self._member = False
         try:
             for given in partitions:
                 part = (given.topic, given.partition)
                 if part in self._drafts:
                     self._commit(part)
-                self._forget(part)
-        except Exception as error:  # a callback of the client must not raise: `run` does
+        except Exception as error:  # a callback of the client must not raise: `_read` does
             self._fatal = error
+        self._lost(_, partitions)
 
     def _lost(self, _: Any, partitions: Sequence[Any]) -> None:
         self._member = False
         for given in partitions:
-            self._forget((given.topic, given.partition))
-
-    def _forget(self, part: Partition) -> None:
-        self._drafts.pop(part, None)
-        self._at_end.discard(part)
-        self.metrics.released(_name(part))
+            part = (given.topic, given.partition)
+            self._drafts.pop(part, None)
+            self._at_end.discard(part)
+            self.metrics.released(partition_name(part))
+        self.metrics.reads(len(self._drafts))
 
     def _tell_lag(self) -> None:
-        if time.monotonic() - self._lag_told < _LAG_SECONDS:
-            return
-        self._lag_told = time.monotonic()
         for part, draft in self._drafts.items():
             _, high = self._consumer.get_watermark_offsets(self._kafka.TopicPartition(*part), cached=True)
-            self.metrics.lag(_name(part), max(0, high - draft.next))
-
-    def _chain(self, part: Partition) -> SegmentChain:
-        return SegmentChain(self._out / part[0] / str(part[1]))
-
-
-def _name(part: Partition) -> str:
-    return f"{part[0]}/{part[1]}"
+            if high >= 0:  # negative where nothing was fetched yet
+                self.metrics.lag(partition_name(part), max(0, high - draft.next))

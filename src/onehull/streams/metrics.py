@@ -7,6 +7,7 @@ from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
+from onehull.errors import ArtifactError
 from onehull.streams.segments import SegmentBooks
 
 
@@ -20,6 +21,7 @@ class IngestMetrics:
         self.registry = CollectorRegistry()
         self.events = 0
         self.refused = 0
+        self.partitions = 0
         self._began = time.monotonic()
         self._lags: dict[str, int] = {}
         part = ["source"]
@@ -34,6 +36,7 @@ class IngestMetrics:
             "onehull_ingest_overtaken", "Stretches that another process added first", part, registry=self.registry
         )
         self._lag = Gauge("onehull_ingest_lag", "Messages that wait in the broker", part, registry=self.registry)
+        self._held = Gauge("onehull_ingest_partitions", "Partitions that this process reads", registry=self.registry)
         self._latest = Gauge(
             "onehull_ingest_latest_event_seconds", "Time of the latest durable event", part, registry=self.registry
         )
@@ -55,6 +58,15 @@ class IngestMetrics:
         """Counts a stretch that another process was faster with."""
         self._overtaken.labels(source).inc()
 
+    def repeated(self, source: str, messages: int) -> None:
+        """Counts messages that an earlier segment holds already."""
+        self._repeated.labels(source).inc(messages)
+
+    def reads(self, partitions: int) -> None:
+        """Says how many partitions this process reads."""
+        self.partitions = partitions
+        self._held.set(partitions)
+
     def lag(self, source: str, messages: int) -> None:
         """Says how many messages of a partition wait."""
         self._lags[source] = messages
@@ -68,10 +80,18 @@ class IngestMetrics:
     def line(self) -> str:
         """One line for a terminal."""
         rate = self.events / max(1e-9, time.monotonic() - self._began)
-        waiting = f"{sum(self._lags.values()):,} waiting" if self._lags else "no partition yet"
+        waiting = f"{sum(self._lags.values()):,} waiting" if self.partitions else "no partition yet"
         return f"{self.events:,} events, {rate:,.0f}/s, {self.refused:,} quarantined, {waiting}"
 
     def serve(self, port: int) -> WSGIServer:
-        """Answers Prometheus on the loopback interface."""
-        server, _ = start_http_server(port, addr="127.0.0.1", registry=self.registry)
+        """Answers Prometheus on the loopback interface.
+
+        Raises:
+            ArtifactError: the port is in use or not allowed.
+        """
+        try:
+            server, _ = start_http_server(port, addr="127.0.0.1", registry=self.registry)
+        except OSError as error:
+            remedy = "Stop what listens there, or choose another with --metrics-port."
+            raise ArtifactError(f"127.0.0.1:{port} cannot be listened on: {error.strerror}. {remedy}") from error
         return server

@@ -13,6 +13,7 @@ import errno
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -26,12 +27,14 @@ EVENTS_FILE, QUARANTINE_FILE, BOOKS_FILE = "events.jsonl", "quarantine.jsonl", "
 EVENTS_GLOB = f"*/*/[0-9]*/{EVENTS_FILE}"
 """Pattern of the event files in the directory that `ingest` writes to, for ``data.events`` of a spec."""
 
-_BUILDING = ".building-"
+_BUILDING, _REMOVED = ".building-", ".removed-"
 _DIGITS = 20
+_OTHERS_WERE_HERE = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT}
+"""The place is taken, or what was built was cleaned away."""
 
 
 class OvertakenError(Exception):
-    """Another process has added a segment with this beginning."""
+    """Another process has added a segment with this beginning, or has begun to own the chain."""
 
 
 class SegmentBooks(Section):
@@ -41,6 +44,8 @@ class SegmentBooks(Section):
     """Place of its first message in the stream (Kafka: offset)."""
     next: int
     """Place that the next segment begins with."""
+    stream: str = ""
+    """Identity of the stream, where the broker gives it one: a topic that is made anew has another."""
     events: int
     """Lines of ``events.jsonl``."""
     quarantined: dict[str, int]
@@ -70,17 +75,18 @@ class SegmentChain:
 
     def segments(self, after: int = -1) -> Iterator[Path]:
         """Directories of the segments that begin behind a place, in order."""
-        with_names = self.directory.glob("[0-9]*") if self.directory.is_dir() else []
-        yield from sorted(path for path in with_names if int(path.name) > after)
+        for first in sorted(self._places()):
+            if first > after:
+                yield self._segment(first)
 
     def last(self) -> SegmentBooks | None:
-        """The books of the last segment; None where there is none.
+        """Books of the last segment; None where there is none.
 
         Raises:
             ArtifactError: they are damaged.
         """
-        last = max(self.segments(), default=None)
-        return read_books(last) if last is not None else None
+        last = max(self._places(), default=None)
+        return read_books(self._segment(last)) if last is not None else None
 
     def append(self, books: SegmentBooks, files: Mapping[str, Iterable[bytes]]) -> Path:
         """Adds a segment; it is on the disk, whole, when this returns.
@@ -90,31 +96,51 @@ class SegmentChain:
             files: content by name, in pieces.
 
         Raises:
-            OvertakenError: a segment with this beginning is there.
-            OSError: the disk is full or gone; no segment was added.
+            OvertakenError: a segment with this beginning is there, or another process has called `clean`.
+            ArtifactError: the disk is full or gone; no segment was added.
         """
-        place = self.directory / f"{books.first:0{_DIGITS}d}"
+        place = self._segment(books.first)
         building = self.directory / f"{_BUILDING}{uuid.uuid4().hex}"
-        building.mkdir(parents=True)
+        content = {**files, BOOKS_FILE: (books.model_dump_json(indent=1).encode(), b"\n")}
         try:
-            content = {**files, BOOKS_FILE: (books.model_dump_json(indent=1).encode(), b"\n")}
+            _make_durably(self.directory)
+            building.mkdir()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
             for name, pieces in content.items():
                 _write_durably(building / name, pieces)
             sync(building)
             building.rename(place)
+            sync(self.directory)
         except OSError as error:
-            if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+            if error.errno in _OTHERS_WERE_HERE:
                 raise OvertakenError(str(place)) from error
-            raise
+            raise self._unwritable(error) from error
         finally:
             shutil.rmtree(building, ignore_errors=True)
-        sync(self.directory)
         return place
 
     def clean(self) -> None:
-        """Removes what killed processes have left half-built. A living one's is refused then, and it builds anew."""
+        """Removes what killed processes have left half-built. One that lives is told that it was overtaken."""
         for path in self.directory.glob(f"{_BUILDING}*"):
+            with suppress(OSError):  # its builder has moved it into its place, or removed it
+                # One step, like the builder's: what is moved away whole cannot be moved into its place in part.
+                path.rename(path.with_name(path.name.replace(_BUILDING, _REMOVED)))
+        for path in self.directory.glob(f"{_REMOVED}*"):
             shutil.rmtree(path, ignore_errors=True)
+
+    def _places(self) -> list[int]:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return [int(path.name) for path in self.directory.iterdir() if path.name.isdecimal()]
+        return []
+
+    def _unwritable(self, error: OSError) -> ArtifactError:
+        remedy = "Remedy that and start again: it continues behind the last whole segment."
+        return ArtifactError(f"{self.directory} cannot be written: {error.strerror}. {remedy}")
+
+    def _segment(self, first: int) -> Path:
+        return self.directory / f"{first:0{_DIGITS}d}"
 
 
 def read_books(segment: Path) -> SegmentBooks:
@@ -135,3 +161,11 @@ def _write_durably(path: Path, pieces: Iterable[bytes]) -> None:
     with path.open("wb") as file:
         file.writelines(pieces)
     sync(path)
+
+
+def _make_durably(directory: Path) -> None:
+    """Makes a directory and those above it; their names, too, survive a power cut."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        sync(path.parent)

@@ -1,4 +1,4 @@
-"""Settings of Kafka clients: what the user passes through, and what belongs to us."""
+"""Clients of brokers, and the settings of Kafka's: what the user passes through, and what belongs to us."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import Any
 
 from onehull.errors import Fault, MissingPartError, SpecError
 
+QUIET = {"log_level": 2}
+"""Only what is critical goes to the client's own log: the rest reaches the operator as notes and errors, once."""
+
 _OURS = {
     "bootstrap.servers": "--kafka",
+    "metadata.broker.list": "--kafka",
     "group.id": "--group",
     "enable.auto.commit": "nothing: places in the stream are kept with the data",
     "enable.auto.offset.store": "nothing: places in the stream are kept with the data",
@@ -60,6 +64,19 @@ def confluent_kafka() -> Any:
     except ImportError as error:
         raise MissingPartError('Kafka needs confluent-kafka: pip install "onehull[kafka]"') from error
     return confluent_kafka
+
+
+def google_pubsub() -> Any:
+    """The client library of Google Pub/Sub.
+
+    Raises:
+        MissingPartError: it is not installed.
+    """
+    try:
+        from google.cloud import pubsub_v1
+    except ImportError as error:
+        raise MissingPartError('Google Pub/Sub needs its client: pip install "onehull[pubsub]"') from error
+    return pubsub_v1
 
 
 def checked(make: Any, settings: Mapping[str, Any]) -> Any:

@@ -1,0 +1,120 @@
+"""Where the partitions of Kafka's topics continue: behind what is durable, where the broker still has it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from onehull.errors import BrokerError, suggest
+from onehull.streams.draft import Draft
+from onehull.streams.ingest import Notes, Partition, partition_name
+from onehull.streams.segments import OvertakenError, SegmentBooks, SegmentChain
+from onehull.streams.settings import checked, confluent_kafka
+
+_ANSWER_SECONDS = 20
+_PATIENCE_SECONDS = 60
+_NO_IDENTITY = "AAAAAAAAAAAAAAAAAAAAAA"
+"""Of a topic whose broker gives none (before Kafka 2.8)."""
+
+
+class KafkaPlaces:
+    """Compares the segments of partitions with what the broker holds.
+
+    Args:
+        consumer: asked for the first and the last offset of partitions.
+        settings: of the client that is asked for topics.
+        out: where segments go.
+        start: where a partition without segments begins.
+        note: told in words what an operator should know.
+    """
+
+    def __init__(
+        self, consumer: Any, settings: Mapping[str, Any], out: Path, start: Literal["earliest", "latest"], note: Notes
+    ) -> None:
+        from confluent_kafka.admin import AdminClient
+
+        self._kafka = confluent_kafka()
+        self._consumer = consumer
+        self._admin = checked(AdminClient, settings)
+        self._servers = settings["bootstrap.servers"]
+        self._out = out
+        self._start = start
+        self._note = note
+
+    def check_topics(self, wanted: Sequence[str]) -> None:
+        """Asks the broker for topics.
+
+        Raises:
+            BrokerError: none answers, or it does not have one of them.
+        """
+        try:
+            known = self._admin.list_topics(timeout=_ANSWER_SECONDS).topics
+        except self._kafka.KafkaException as error:
+            remedy = "Start it, or correct --kafka and the SASL and TLS settings."
+            reason = error.args[0].str()
+            raise BrokerError(f"no Kafka broker answers at {self._servers}: {reason}. {remedy}") from error
+        for topic in wanted:
+            if topic not in known:
+                names = sorted(name for name in known if not name.startswith("__"))
+                raise BrokerError(f"{self._servers} has no topic {topic!r}. {suggest(topic, names)}")
+
+    def drafts(self, parts: Sequence[Partition]) -> dict[Partition, Draft]:
+        """Empty drafts at the places where partitions continue.
+
+        Raises:
+            BrokerError: the broker does not answer, or a topic was deleted or made anew.
+            ArtifactError: a segment's books are damaged, or the disk is full.
+        """
+        identities = self._patiently(lambda: self._identities({topic for topic, _ in parts}))
+        return {part: self._draft(part, identities[part[0]]) for part in parts}
+
+    def _draft(self, part: Partition, identity: str) -> Draft:
+        place = self._kafka.TopicPartition(*part)
+        low, high = self._patiently(lambda: self._consumer.get_watermark_offsets(place, timeout=_ANSWER_SECONDS))
+        chain = SegmentChain(self._out / part[0] / str(part[1]))
+        last = chain.last() or self._origin(chain, part, low if self._start == "earliest" else high, identity)
+        if (last.stream and identity and last.stream != identity) or last.next > high:
+            rule = f"{part[0]} was made anew: {chain.directory} holds offsets up to {last.next} of the one before"
+            raise BrokerError(f"{rule}, {self._servers} has {low} to {high}. Read it into another directory.")
+        if last.next < low:
+            gone = f"{low - last.next:,} messages of {partition_name(part)} ({last.next} to {low - 1})"
+            self._note(f"{gone} were deleted by the broker before they were read")
+        offset = max(low, last.next)
+        return Draft(partition_name(part), last.next, offset, identity, absent=offset - last.next)
+
+    def _origin(self, chain: SegmentChain, part: Partition, offset: int, identity: str) -> SegmentBooks:
+        """What a chain begins with: a segment without messages, which says where reading began.
+
+        It lies at 0, as all first segments do, so that of two processes which see the broker at different moments
+        only one decides. And the next process continues there, though not one message may have come meanwhile.
+        """
+        draft = Draft(partition_name(part), 0, offset, identity, absent=offset)
+        if offset == 0:
+            return draft.books()  # the first segment will lie at 0 itself
+        try:
+            return draft.append_to(chain)
+        except OvertakenError:
+            return chain.last() or self._origin(chain, part, offset, identity)
+
+    def _identities(self, topics: set[str]) -> dict[str, str]:
+        answers = self._admin.describe_topics(self._kafka.TopicCollection(sorted(topics)))
+        identities = {}
+        for topic, answer in answers.items():
+            identity = str(answer.result(_ANSWER_SECONDS).topic_id)
+            identities[topic] = identity if identity != _NO_IDENTITY else ""
+        return identities
+
+    def _patiently(self, ask: Callable[[], Any]) -> Any:
+        """A broker may be on its way back."""
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return ask()
+            except self._kafka.KafkaException as error:
+                kind = error.args[0]
+                if kind.code() == self._kafka.KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > end:
+                    raise BrokerError(f"{self._servers}: {kind.str()}") from error
+                self._note(f"{kind.str()}; it is tried again", about=kind.code())
+                time.sleep(0.5)
