@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -56,7 +57,7 @@ class Ids:
         return self.code_E[self.start_N] == 0
 
 
-def numbers(values: Floats) -> Numbers:
+def numbers(values: NDArray[np.floating[Any]]) -> Numbers:
     """Numbers ``(N,)``; NaN is missing."""
     code_N = np.full(len(values), -1, dtype=np.int64)
     present = ~np.isnan(values)
