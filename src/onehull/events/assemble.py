@@ -13,7 +13,6 @@ import polars as pl
 from onehull.errors import DataError, SpecError
 from onehull.events.atomic import writable
 from onehull.events.columns import TIME_DTYPE
-from onehull.events.decode import ID, MOMENT, context_column
 from onehull.events.divide import POSITION, SPLIT_VALUE, divide
 from onehull.events.entities import attach, read_table
 from onehull.events.files import find_files
@@ -22,6 +21,7 @@ from onehull.events.join import JoinCounts, join
 from onehull.events.labels import finish_labels
 from onehull.events.log import Log, Progress, quarantine_events, read_log
 from onehull.events.measure import check_samples, measure, notes
+from onehull.events.names import ID, MOMENT, context_column
 from onehull.events.quarantine import Quarantine
 from onehull.events.report import QUARANTINE_FILE, REPORT_FILE, SAMPLES_FILE, AssemblyReport, LogBooks
 from onehull.events.schema import event_schema

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,8 +15,10 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from onehull.events.columnar import ColumnarDecoder
 from onehull.events.columns import feature_dtype, feature_values
 from onehull.events.lines import Block
+from onehull.events.names import FILE, ID, KIND, LINE, MOMENT, REFERENCE, context_column, value_column
 from onehull.events.quarantine import Quarantine, Reason
 from onehull.events.schema import EventSchema, ValueRule
 from onehull.events.times import LAST_SECOND, seconds_since_1970
@@ -24,22 +26,11 @@ from onehull.spec.events import IMPRESSION
 from onehull.spec.features import Feature, ListFeature
 from onehull.spec.samples import ITEM, USER, feature_column, id_text
 
-FILE, LINE, ID, MOMENT = "file", "line", "id", "moment"
-"""Columns of decoded events: number of the file, number of the line, the event's id, microseconds since 1970."""
-KIND, REFERENCE = "kind", "impression"
-"""Columns of decoded feedback: kind of the event, id of its impression."""
-
 _INT64 = 2**63
-
-
-def value_column(name: str) -> str:
-    """Column of decoded feedback that holds a value field."""
-    return f"v.{name}"
-
-
-def context_column(name: str) -> str:
-    """Column of decoded impressions that holds a context field as id text."""
-    return f"c.{name}"
+_FEW = 64
+"""Fewer lines are decoded one by one."""
+_GIVE_UP = 3
+"""After so many blocks of which most lines were unlike, the rest of the log is decoded one by one."""
 
 
 @dataclass
@@ -57,6 +48,8 @@ class LineCounts:
 class BlockDecoder:
     """Decodes blocks of one log; see `decode`.
 
+    Lines that are alike are decoded as columns (`onehull.events.columnar`), the others one by one, to the same result.
+
     Attributes:
         schema: what is read of each line.
         quarantine: where rejected lines go.
@@ -66,6 +59,11 @@ class BlockDecoder:
     schema: EventSchema
     quarantine: Quarantine
     counts: LineCounts = field(default_factory=LineCounts)
+
+    def __post_init__(self) -> None:
+        self._columnar = ColumnarDecoder(self.schema)
+        self._one_by_one = 0
+        self._unlike = 0
 
     def decode(self, block: Block, path: Path, file: int) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Impressions and feedback of one block.
@@ -79,17 +77,46 @@ class BlockDecoder:
             Impressions (`ID`, `MOMENT`, user, item, features, place) and feedback (`ID`, `REFERENCE`, `KIND`,
             `MOMENT`, values, place).
         """
+        one_by_one = self._one_by_one
+        parts = list(self._parts(block.lines, block.first, path))
+        slow = self._one_by_one - one_by_one
+        self._unlike = self._unlike + 1 if slow * 2 > len(block.lines) else 0
+        self.counts.lines += len(block.lines)
+        place = pl.lit(file, dtype=pl.UInt32).alias(FILE)
+        impressions, feedback = (pl.concat(frames) for frames in zip(*parts, strict=True))
+        return impressions.with_columns(place), feedback.with_columns(place)
+
+    def _parts(self, lines: Sequence[bytes], first: int, path: Path) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+        """Decoded stretches of the lines. Where one line spoils a block, halving it finds that line soon."""
+        if len(lines) <= _FEW or self._unlike >= _GIVE_UP:
+            yield self._each(lines, np.arange(first, first + len(lines)), path)
+            return
+        columns = self._columnar.decode(lines, first)
+        if columns is None:
+            half = len(lines) // 2
+            yield from self._parts(lines[:half], first, path)
+            yield from self._parts(lines[half:], first + half, path)
+            return
+        self.counts.unused.update(columns.unused)
+        self.counts.latest = max(self.counts.latest, columns.latest or 0)
+        yield columns.impressions, columns.feedback
+        if columns.doubtful:
+            doubtful = np.array(columns.doubtful)
+            yield self._each([lines[position] for position in columns.doubtful], first + doubtful, path)
+
+    def _each(self, lines: Sequence[bytes], numbers: np.ndarray, path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Decodes lines one by one; `numbers` are theirs in the file."""
 
         def reject(position: int, reason: Reason, detail: str) -> None:
-            self.quarantine.reject(path, block.first + position, reason, detail, block.lines[position])
+            self.quarantine.reject(path, int(numbers[position]), reason, detail, lines[position])
 
-        events, positions = self._parse(block.lines, reject)
+        self._one_by_one += len(lines)
+        events, positions = self._parse(lines, reject)
         moments = _microseconds([event.time for event in events])
         impressions, feedback = self._sort(events, positions, moments, reject)
-        place = {"first": block.first, "file": file}
         return (
-            self._impressions([events[i] for i in impressions], moments[impressions], positions[impressions], **place),
-            self._feedback([events[i] for i in feedback], moments[feedback], positions[feedback], **place),
+            self._impressions([events[i] for i in impressions], moments[impressions], numbers[positions[impressions]]),
+            self._feedback([events[i] for i in feedback], moments[feedback], numbers[positions[feedback]]),
         )
 
     def _parse(
@@ -103,12 +130,11 @@ class BlockDecoder:
                 positions.append(position)
             except msgspec.ValidationError as error:
                 reject(position, "wrong_type", str(error))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 if line.strip():
                     reject(position, "malformed", str(error))
                 else:
                     self.counts.blank += 1
-        self.counts.lines += len(lines)
         return events, np.array(positions, dtype=np.int64)
 
     def _sort(
@@ -154,9 +180,7 @@ class BlockDecoder:
                 return f"{rule.field} must be a class from 0 to {rule.classes - 1}. Received {value!r}"
         return None
 
-    def _impressions(
-        self, events: list[Any], moments: np.ndarray, positions: np.ndarray, *, first: int, file: int
-    ) -> pl.DataFrame:
+    def _impressions(self, events: list[Any], moments: np.ndarray, numbers: np.ndarray) -> pl.DataFrame:
         schema = self.schema
         contexts = [event.context for event in events]
         fields = {
@@ -165,7 +189,7 @@ class BlockDecoder:
         }
         return pl.DataFrame(
             [
-                *_place(moments, positions + first, file),
+                *_place(moments, numbers),
                 _ids(ID, [event.id for event in events]),
                 _ids(USER, [event.user for event in events]),
                 _ids(ITEM, [event.item for event in events]),
@@ -174,25 +198,22 @@ class BlockDecoder:
             ]
         )
 
-    def _feedback(
-        self, events: list[Any], moments: np.ndarray, positions: np.ndarray, *, first: int, file: int
-    ) -> pl.DataFrame:
+    def _feedback(self, events: list[Any], moments: np.ndarray, numbers: np.ndarray) -> pl.DataFrame:
         columns = [
-            *_place(moments, positions + first, file),
+            *_place(moments, numbers),
             _ids(ID, [event.id for event in events]),
             _ids(REFERENCE, [event.impression for event in events]),
             pl.Series(KIND, [event.event for event in events], dtype=pl.String),
         ]
         for name, attribute in self.schema.value_attributes.items():
-            numbers = [_number(getattr(event, attribute)) for event in events]
-            columns.append(pl.Series(value_column(name), numbers, dtype=pl.Float64))
+            values = [_number(getattr(event, attribute)) for event in events]
+            columns.append(pl.Series(value_column(name), values, dtype=pl.Float64))
         return pl.DataFrame(columns)
 
 
-def _place(moments: np.ndarray, lines: np.ndarray, file: int) -> list[pl.Series]:
+def _place(moments: np.ndarray, lines: np.ndarray) -> list[pl.Series]:
     return [
         pl.Series(MOMENT, moments.astype(np.int64), dtype=pl.Int64),
-        pl.Series(FILE, np.full(len(lines), file, dtype=np.uint32)),
         pl.Series(LINE, lines.astype(np.int64), dtype=pl.Int64),
     ]
 

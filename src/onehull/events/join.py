@@ -21,8 +21,8 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
-from onehull.events.decode import FILE, ID, KIND, LINE, MOMENT, REFERENCE, value_column
 from onehull.events.log import Log
+from onehull.events.names import FILE, ID, KIND, LINE, MOMENT, REFERENCE, value_column
 from onehull.events.quarantine import Reason
 from onehull.spec.samples import label_column
 from onehull.spec.tasks import BinaryTask, MulticlassTask, Task

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import polars as pl
 
-from onehull.events.decode import FILE, LINE, BlockDecoder, LineCounts
+from onehull.events.decode import BlockDecoder, LineCounts
 from onehull.events.lines import read_blocks, read_lines
+from onehull.events.names import FILE, LINE
 from onehull.events.quarantine import Quarantine, Reason
 from onehull.events.schema import EventSchema
 

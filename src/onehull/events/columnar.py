@@ -1,0 +1,263 @@
+"""Lines to columns at once, where all lines of a block are alike; what is not alike is left to be decoded line by line.
+
+Apache Arrow's reader parses a block of lines straight into columns, ten times as fast as a loop over decoded lines. It
+is used only where its result is the same by construction: every field has the type that is asked of it (Arrow does not
+convert, it refuses), every line is one object, and every rule holds that a line could be rejected for. Lines for which
+this is not certain are named in `Columns.doubtful`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import polars as pl
+import pyarrow as pa
+import pyarrow.json
+
+from onehull.events.columns import feature_values, id_column
+from onehull.events.names import (
+    ID,
+    KIND,
+    LINE,
+    MOMENT,
+    REFERENCE,
+    context_column,
+    value_column,
+)
+from onehull.events.schema import EventSchema
+from onehull.spec.events import IMPRESSION
+from onehull.spec.features import ListFeature, NumericFeature, VectorFeature
+from onehull.spec.samples import ITEM, USER, feature_column
+
+_PEEKED = 64
+_CHUNK_BYTES = 1 << 20
+_NOT_A_NUMBER = re.compile(rb"[:\[,]\s*-?(NaN|Inf)")
+_MOMENT = r"^(19[7-9]\d|20\d\d)-\d\d-\d\dT\d\d:\d\d:[0-5]\d(\.\d{1,6})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$"
+_LAST_EXACT = 4_000_000_000.0  # seconds; beyond, the doubtful lines are few and a float is no longer exact
+_OWN = frozenset({"event", "time", "context", "id", "impression", "user", "item"})
+_IDS = {"id": ID, "impression": REFERENCE, "user": USER, "item": ITEM}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Decoded lines of a block.
+
+    Attributes:
+        impressions: see `onehull.events.decode.BlockDecoder.decode`, without the place of the file.
+        feedback: the same.
+        unused: number of events of each kind that nothing reads.
+        latest: latest moment of the events that are not doubtful, microseconds since 1970; None without one.
+        doubtful: positions of the lines that must be decoded one by one, ascending.
+    """
+
+    impressions: pl.DataFrame
+    feedback: pl.DataFrame
+    unused: Mapping[str, int]
+    latest: int | None
+    doubtful: Sequence[int]
+
+
+class ColumnarDecoder:
+    """Decodes blocks of lines that are alike.
+
+    Args:
+        schema: what is read of each line.
+    """
+
+    def __init__(self, schema: EventSchema) -> None:
+        self._schema = schema
+        self._fields = sorted({*schema.columns.values(), *schema.scalars})
+        self._values = sorted(schema.value_attributes)
+
+    def decode(self, lines: Sequence[bytes], first: int) -> Columns | None:
+        """Columns of the lines.
+
+        Args:
+            lines: whole lines.
+            first: number of the first one.
+
+        Returns:
+            None where the lines are not alike, or not one object each.
+        """
+        text = _one_object_a_line(lines)
+        wanted = self._arrow_schema(lines[:_PEEKED]) if text is not None else None
+        if text is None or wanted is None:
+            return None
+        try:
+            table = pyarrow.json.read_json(
+                pa.BufferReader(text),
+                pyarrow.json.ReadOptions(block_size=_CHUNK_BYTES),
+                pyarrow.json.ParseOptions(explicit_schema=wanted, unexpected_field_behavior="ignore"),
+            )
+        except pa.ArrowException:
+            return None
+        if table.num_rows != len(lines):
+            return None
+        frame = pl.from_arrow(table)
+        assert isinstance(frame, pl.DataFrame)  # noqa: S101  a table gives a frame
+        return self._sort(self._with_moments(frame.with_row_index("position")), first)
+
+    def _with_moments(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Adds `MOMENT`, null where it is doubtful, and names values and fields of the context."""
+        time = pl.col("time")
+        if frame.schema["time"] == pl.String:
+            usual = pl.when(time.str.contains(_MOMENT)).then(time)
+            moment = usual.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", strict=False).to_physical()
+        else:
+            moment = pl.when((time >= 0) & (time < _LAST_EXACT)).then((time * 1e6).round()).cast(pl.Int64)
+        frame = frame.with_columns(moment.alias(MOMENT)).rename({name: value_column(name) for name in self._values})
+        if "context" not in frame.columns:
+            return frame
+        return frame.drop("context").hstack(frame["context"].struct.unnest().rename(_field))
+
+    def _sort(self, frame: pl.DataFrame, first: int) -> Columns:
+        """Divides the lines among impressions, feedback, unused kinds and doubtful ones."""
+        shown, known_kinds = pl.col("event") == IMPRESSION, list(self._schema.values)
+        used = pl.col("event").is_in(known_kinds)
+        doubtful = pl.any_horizontal(
+            pl.col(MOMENT).is_null(),
+            pl.col("event").is_null(),
+            shown & (pl.col("id").cast(pl.String).fill_null("") == ""),
+            shown & self._odd_vectors(),
+            used & (pl.col("impression").cast(pl.String).fill_null("") == ""),
+            *self._odd_values(),
+        )
+        frame = frame.with_columns(
+            pl.when(doubtful)
+            .then(pl.lit(0))
+            .when(shown)
+            .then(pl.lit(1))
+            .when(used)
+            .then(pl.lit(2))
+            .otherwise(pl.lit(3))
+            .alias("part"),
+            (pl.col("position").cast(pl.Int64) + first).alias(LINE),
+        )
+        parts = {number: frame.filter(pl.col("part") == number) for number in range(4)}
+        sure = frame.filter(pl.col("part") != 0)
+        return Columns(
+            impressions=parts[1].select(self._impressions(frame.schema)),
+            feedback=parts[2].select(self._feedback(frame.schema)),
+            unused=dict(parts[3].group_by("event").len().iter_rows()),
+            latest=sure[MOMENT].max(),  # type: ignore[arg-type]
+            doubtful=parts[0]["position"].to_list(),
+        )
+
+    def _odd_values(self) -> Iterable[pl.Expr]:
+        """Where an event's value breaks a rule of its tasks."""
+        for kind, rules in self._schema.values.items():
+            for rule in rules:
+                value = pl.col(value_column(rule.field))
+                usable = value.is_finite()
+                if rule.classes is not None:
+                    usable &= (value == value.floor()) & (value >= 0) & (value < rule.classes)
+                yield (pl.col("event") == kind) & ~usable.fill_null(value=False)
+
+    def _odd_vectors(self) -> pl.Expr:
+        """Where a vector has another size, or lacks an element."""
+        odd = [
+            (pl.col(_field(self._schema.columns[name])).list.len() != feature.size)
+            | pl.col(_field(self._schema.columns[name])).list.eval(pl.element().is_null()).list.any()
+            for name, feature in self._schema.context.items()
+            if isinstance(feature, VectorFeature)
+        ]
+        return (
+            pl.any_horizontal(*(expression.fill_null(value=False) for expression in odd))
+            if odd
+            else pl.lit(value=False)
+        )
+
+    def _impressions(self, known: Mapping[str, pl.DataType]) -> list[pl.Expr]:
+        columns = [pl.col(MOMENT), pl.col(LINE)]
+        columns += [id_column(pl.col(name), known[name]).alias(_IDS[name]) for name in ("id", "user", "item")]
+        for name in self._schema.scalars:
+            columns.append(id_column(pl.col(_field(name)), known[_field(name)]).alias(context_column(name)))
+        for name, feature in self._schema.context.items():
+            column = _field(self._schema.columns[name])
+            columns.append(feature_values(pl.col(column), known[column], feature).alias(feature_column(name)))
+        return columns
+
+    def _feedback(self, known: Mapping[str, pl.DataType]) -> list[pl.Expr]:
+        return [
+            pl.col(MOMENT),
+            pl.col(LINE),
+            *(id_column(pl.col(name), known[name]).alias(_IDS[name]) for name in ("id", "impression")),
+            pl.col("event").alias(KIND),
+            *(pl.col(value_column(name)) for name in self._values),
+        ]
+
+    def _arrow_schema(self, lines: Sequence[bytes]) -> pa.Schema | None:
+        """The types that the first lines have; None where they are of kinds that Arrow might not read alike."""
+        try:
+            events = [event for event in map(msgspec.json.decode, lines) if isinstance(event, dict)]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        fields = {
+            "event": pa.string(),
+            "time": _type_of(events, "time", {str: pa.string(), int: pa.float64(), float: pa.float64()}),
+        }
+        fields |= {name: _type_of(events, name, {str: pa.string(), int: pa.int64()}) for name in _IDS}
+        fields |= {name: pa.float64() for name in self._values}
+        contexts = [event["context"] for event in events if isinstance(event.get("context"), dict)]
+        nested = {name: self._context_type(name, contexts) for name in self._fields}
+        if None in fields.values() or None in nested.values() or not _OWN.isdisjoint(self._values):
+            return None
+        if nested:
+            fields["context"] = pa.struct(list(nested.items()))
+        return pa.schema(list(fields.items()))
+
+    def _context_type(self, name: str, contexts: Sequence[Mapping[str, Any]]) -> pa.DataType | None:
+        readers = [self._schema.context[feature] for feature, column in self._schema.columns.items() if column == name]
+        if any(isinstance(reader, VectorFeature) for reader in readers):
+            return pa.list_(pa.float64()) if len(readers) == 1 and name not in self._schema.scalars else None
+        if any(isinstance(reader, ListFeature) and reader.separator is None for reader in readers):
+            return _list_type(contexts, name) if len(readers) == 1 and name not in self._schema.scalars else None
+        if readers and name not in self._schema.scalars and all(isinstance(one, NumericFeature) for one in readers):
+            return _type_of(contexts, name, {float: pa.float64(), int: pa.float64(), bool: pa.bool_()})
+        return _type_of(contexts, name, {str: pa.string(), int: pa.int64(), bool: pa.bool_()})
+
+
+def _one_object_a_line(lines: Sequence[bytes]) -> bytes | None:
+    """The text of the lines; None where a line could be anything but one object, or the text is no UTF-8.
+
+    Where every line begins with ``{`` and ends with ``}`` no object can reach over two lines, since ``}`` is never
+    followed by ``{`` inside of one.
+    """
+    text = b"".join(lines)
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n")
+    if not text.endswith(b"\n"):
+        text += b"\n"
+    if text[:1] != b"{" or text.count(b"\n{") != len(lines) - 1 or text.count(b"}\n") != len(lines):
+        return None
+    if (b"NaN" in text or b"Inf" in text) and _NOT_A_NUMBER.search(text):
+        return None
+    if not text.isascii():
+        try:
+            text.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+    return text
+
+
+def _type_of(rows: Sequence[Mapping[str, Any]], name: str, types: Mapping[type, pa.DataType]) -> pa.DataType | None:
+    """The Arrow type for the first value of a field; where it has none, that for what the field usually holds."""
+    for row in rows:
+        if (value := row.get(name)) is not None:
+            return types.get(type(value))
+    return next(iter(types.values()))
+
+
+def _list_type(rows: Sequence[Mapping[str, Any]], name: str) -> pa.DataType | None:
+    lists = [row[name] for row in rows if isinstance(row.get(name), list)]
+    inner = _type_of([{name: value} for values in lists for value in values], name, {str: pa.string(), int: pa.int64()})
+    return None if inner is None else pa.list_(inner)
+
+
+def _field(name: str) -> str:
+    """Column that holds a field of the context meanwhile."""
+    return f"context.{name}"
