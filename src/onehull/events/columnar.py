@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.json
@@ -232,9 +233,12 @@ def _one_object_a_line(lines: Sequence[bytes]) -> bytes | None:
         text = text.replace(b"\r\n", b"\n")
     if not text.endswith(b"\n"):
         text += b"\n"
-    if text[:1] != b"{" or text.count(b"\n{") != len(lines) - 1 or text.count(b"}\n") != len(lines):
+    bytes_N = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(bytes_N == ord("\n"))
+    begins = np.concatenate([[0], ends[:-1] + 1])
+    if not ((bytes_N[begins] == ord("{")).all() and (bytes_N[ends - 1] == ord("}")).all()):
         return None
-    if (b"NaN" in text or b"Inf" in text) and _NOT_A_NUMBER.search(text):
+    if any(word[:1] in text and word in text for word in (b"NaN", b"Inf")) and _NOT_A_NUMBER.search(text):
         return None
     if not text.isascii():
         try:
