@@ -12,26 +12,24 @@ import polars as pl
 
 from onehull.errors import DataError, SpecError
 from onehull.events.atomic import writable
-from onehull.events.columns import TIME_DTYPE
-from onehull.events.divide import POSITION, SPLIT_VALUE, divide
-from onehull.events.entities import attach, read_table
+from onehull.events.complete import Attributes, event_rows, sample_columns
+from onehull.events.divide import POSITION, divide
 from onehull.events.files import find_files
 from onehull.events.inspect import data_faults
 from onehull.events.join import JoinCounts, join
 from onehull.events.labels import finish_labels
 from onehull.events.log import Log, Progress, quarantine_events, read_log
 from onehull.events.measure import check_samples, measure, notes
-from onehull.events.names import ID, MOMENT, context_column
 from onehull.events.quarantine import Quarantine
 from onehull.events.report import QUARANTINE_FILE, REPORT_FILE, SAMPLES_FILE, AssemblyReport, LogBooks
 from onehull.events.schema import event_schema
-from onehull.events.sources import ENTITIES, Source, feature_sources
+from onehull.events.sources import Source, feature_sources
 from onehull.events.table import Rows, table_rows
 from onehull.files import replacing
 from onehull.spec import Spec
 from onehull.spec.data import ColumnSplit, EventLog, TimeSplit
 from onehull.spec.events import WORLD_MARKER
-from onehull.spec.samples import ITEM, SAMPLE, SPLIT, TIME, USER, feature_column, label_column
+from onehull.spec.samples import SPLIT
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -108,20 +106,7 @@ def _event_rows(
     if progress is not None:
         progress("joining feedback", 0.0)
     joined, counts = join(log, spec.tasks, until, partial(_reject, log, quarantine))
-    rows = (
-        joined.lazy()
-        .with_row_index(POSITION)
-        .select(
-            pl.col(POSITION),
-            pl.col(ID).alias(SAMPLE),
-            pl.col(MOMENT).cast(TIME_DTYPE).alias(TIME),
-            USER,
-            ITEM,
-            *(pl.col(context_column(name)).alias(SPLIT_VALUE) for name in scalars),
-            *(feature_column(name) for name in context),
-            *(label_column(name) for name in spec.tasks),
-        )
-    )
+    rows = event_rows(joined.lazy().with_row_index(POSITION), spec, context, scalars)
     frame = finish_labels(divide(rows, split), spec.tasks)
     return Rows(frame, len(joined), 0), _books(log, counts, quarantine, until)
 
@@ -151,26 +136,9 @@ def _books(log: Log, counts: JoinCounts, quarantine: Quarantine, until: datetime
 
 def _write(spec: Spec, data_dir: Path, sources: Mapping[str, Source], rows: pl.LazyFrame, path: Path) -> None:
     """Joins the entities' attributes and streams the table to a file."""
-    keys = {"user": USER, "item": ITEM}
-    for entity in ENTITIES:
-        own = {name: spec.features[name] for name, source in sources.items() if source == entity}
-        id_name = getattr(spec.data, entity)
-        ids = [name for name, feature in own.items() if (feature.column or name) == id_name]
-        table = getattr(spec.data.tables, entity)
-        read = {name: feature for name, feature in own.items() if name not in ids}
-        if table is not None and read:
-            values = read_table(find_files(data_dir, table.path), table, read, spec.data.time_unit)
-            rows = attach(rows, values, keys[entity])
-        rows = rows.with_columns(pl.col(keys[entity]).alias(feature_column(name)) for name in ids)
-    rows.select(
-        SAMPLE,
-        pl.col(SPLIT).cast(pl.String),
-        TIME,
-        USER,
-        ITEM,
-        *(feature_column(name) for name in spec.features),
-        *(label_column(name) for name in spec.tasks),
-    ).sink_parquet(path)
+    first, *rest = sample_columns(spec)
+    complete = Attributes(spec, data_dir, sources).attach(rows)
+    complete.select(first, pl.col(SPLIT).cast(pl.String), *rest).sink_parquet(path)
 
 
 def _report(spec: Spec, data_dir: Path, rows: Rows, books: LogBooks | None, samples: Path) -> AssemblyReport:

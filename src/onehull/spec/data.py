@@ -21,6 +21,10 @@ class EventLog(Section):
     """Glob of the feedback files, relative to the data directory."""
     complete_until: datetime | None = None
     """The log is complete up to this moment (UTC). Default: the latest event seen."""
+    lateness: Duration | None = None
+    """Assemble as a stream: events may come this much later than others that happened after them, and what has been
+    read is not read again. Memory then holds the events of one window, not the log. Default: the log is joined at once.
+    """
 
 
 class Table(Section):
