@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-EXAMPLES = "[bold]Example[/]  onehull serve runs/feed/bundle/video_feed --port 8000"
+EXAMPLES = (
+    "[bold]Examples[/]  onehull serve runs/feed/bundle/video_feed --port 8000\n\n"
+    "onehull serve runs/feed/bundle/video_feed --features runs/feed/feature_store"
+)
 
 
 def command(
@@ -17,8 +20,14 @@ def command(
     events: Annotated[
         Path | None, typer.Option("--events", metavar="DIR", help="Where feedback is appended. Default: events/ here.")
     ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            "--features", metavar="DIR", help="A feature store (onehull features): attributes of now, not the bundle's."
+        ),
+    ] = None,
 ) -> None:
     """Serve ranked feeds: POST /rank, POST /events, and a page at /."""
     from onehull.serve import serve
 
-    serve(bundle, host=host, port=port, events=events or Path("events"))
+    serve(bundle, host=host, port=port, events=events or Path("events"), features=features)

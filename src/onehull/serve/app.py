@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,32 +33,40 @@ from onehull.serve.refusal import RefusalError, refuse
 from onehull.serve.requests import RankRequest, read_events, read_rank_request
 from onehull.serve.service import Service
 from onehull.serve.sliders import sliders
+from onehull.serve.stored import ItemRefresh, open_stored_users
 from onehull.serve.users import MAX_USERS, UserSearch
 
 
-def create_app(bundle: str | Path | Bundle, events: Path | None = None) -> Starlette:
+def create_app(bundle: str | Path | Bundle, events: Path | None = None, features: Path | None = None) -> Starlette:
     """The ranking service of a bundle, as an ASGI application.
 
     Args:
         bundle: a bundle, or its path.
         events: directory of the event log. Default: none is kept, and feedback is answered with 503.
+        features: a feature repository, which knows users and items of now. Default: the bundle's are ranked.
 
     Raises:
-        ArtifactError: the bundle is damaged or has no items, or the event log cannot be written.
+        ArtifactError: the bundle is damaged or has no items, the event log cannot be written, or the feature repository
+            is not one of the bundle's spec.
+        MissingPartError: a feature repository is named, and Feast is not installed.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    service = build_service(opened, events)
+    service = build_service(opened, events, features=features)
     # The first call of a model pays for its plan (TensorFlow: a third of a second); no client should.
     service.ranker.rank(RankRequest(user="warm-up", log=False))
     return application(service)
 
 
-def build_service(bundle: Bundle, events: Path | None, ranker: Ranker | None = None) -> Service:
+def build_service(
+    bundle: Bundle, events: Path | None, ranker: Ranker | None = None, features: Path | None = None
+) -> Service:
     """The parts of a service, from a bundle; the ranker, too, unless there is one."""
     ranker = ranker or Ranker.open(bundle)
+    if features is not None:
+        ranker = replace(ranker, stored=open_stored_users(bundle, features))
     monitor = Monitor(bundle.spec.monitoring, bundle.statistics.features)
     kinds = {task.event for task in bundle.spec.tasks.values() if task.event is not None}
-    return Service(
+    service = Service(
         ranker=ranker,
         log=EventLog(events) if events is not None else None,
         monitor=monitor,
@@ -64,6 +74,10 @@ def build_service(bundle: Bundle, events: Path | None, ranker: Ranker | None = N
         users=UserSearch(ranker.users),
         about=about(bundle.manifest, bundle.spec, ranker, _choices(bundle)),
     )
+    service.metrics.items(len(ranker.items), datetime.fromisoformat(bundle.manifest.created).timestamp())
+    if features is not None and bundle.spec.data.tables.item is not None:
+        service.refresh = ItemRefresh(features, service.take_items)
+    return service
 
 
 def application(service: Service) -> Starlette:

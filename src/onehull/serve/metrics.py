@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -13,6 +13,7 @@ from onehull.serve.response import Trace
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_AGES = (60, 600, 3600, 6 * 3600, 86_400, 3 * 86_400, 7 * 86_400, 30 * 86_400)
 _ROWS = (1, 10, 50, 100, 200, 500, 1000, 2000)
 
 
@@ -40,6 +41,19 @@ class Metrics:
         )
         self._events = Counter("onehull_events", "Feedback events accepted", ["event"], registry=self._registry)
         self._errors = Counter("onehull_errors", "Errors by kind", ["kind"], registry=self._registry)
+        self._reads = Counter(
+            "onehull_feature_store_reads", "Reads of a user by outcome", ["outcome"], registry=self._registry
+        )
+        self._ages = Histogram(
+            "onehull_feature_freshness_seconds",
+            "Age of a user's attributes when they were read",
+            buckets=_AGES,
+            registry=self._registry,
+        )
+        self._items = Gauge("onehull_items", "Items that can be ranked", registry=self._registry)
+        self._items_written = Gauge(
+            "onehull_items_written_timestamp_seconds", "When the items in use were written", registry=self._registry
+        )
         self._registry.register(_Drift(monitor))
 
     def request(self, route: str, status: int, seconds: float) -> None:
@@ -54,6 +68,15 @@ class Metrics:
             self._stages.labels(stage).observe(seconds)
         if trace.not_numbers:
             self._errors.labels("score_not_a_number").inc(trace.not_numbers)
+        if trace.stored is not None:
+            self._reads.labels(trace.stored.outcome).inc()
+            if trace.stored.age_seconds is not None:
+                self._ages.observe(trace.stored.age_seconds)
+
+    def items(self, count: int, written: float) -> None:
+        """Notes the items in use: how many, and when their table was written, in seconds since 1970."""
+        self._items.set(count)
+        self._items_written.set(written)
 
     def event(self, kind: str) -> None:
         """Counts an accepted feedback event."""

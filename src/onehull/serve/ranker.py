@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from onehull.errors import Fault
@@ -24,10 +25,12 @@ from onehull.serve.context import ContextReader
 from onehull.serve.engine import Array, Encoder, Scorer, open_engine
 from onehull.serve.fuse import fused_scores, request_formula
 from onehull.serve.presence import Presence
-from onehull.serve.recall import Recall
+from onehull.serve.recall import Recall, most_popular
 from onehull.serve.refusal import RefusalError
 from onehull.serve.requests import RankRequest
 from onehull.serve.response import RankedItem, RankResponse, Trace
+from onehull.serve.stored import store_note
+from onehull.store import StoredUsers, UserRead
 
 _NO_ROWS: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
@@ -60,6 +63,8 @@ class Ranker:
         user_features: features that come from the user.
         user_id_features: those of them that read the user's id itself.
         limits: how much one request may ask for.
+        encode_items: a table of items → a catalogue.
+        stored: reads users' attributes of now; None: the bundle's are used.
     """
 
     model: Mapping[str, Any]
@@ -76,6 +81,8 @@ class Ranker:
     user_features: tuple[str, ...] = ()
     user_id_features: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    encode_items: Callable[[pl.DataFrame], EntityTable] | None = None
+    stored: StoredUsers | None = None
 
     @classmethod
     def open(cls, bundle: str | Path | Bundle, engine: Literal["litert", "savedmodel"] | None = None) -> Ranker:
@@ -98,6 +105,19 @@ class Ranker:
         """Every feature, in the order of the trace's counts: user, item, context."""
         return (*self.user_features, *self.items.features, *self.context.features)
 
+    def with_items(self, items: pl.DataFrame) -> Ranker:
+        """The same ranker on another table of items.
+
+        Args:
+            items: ``id``, ``x.FEATURE`` and ``show.FIELD``; how popular an item is, stays what the bundle says.
+
+        Raises:
+            ArtifactError: the table is empty, or lacks a feature.
+        """
+        assert self.encode_items is not None  # noqa: S101  the builder gives it
+        catalogue = self.encode_items(items)
+        return replace(self, items=catalogue, recall=most_popular(catalogue.popularity, catalogue.id_order_N))
+
     def rank(self, request: RankRequest) -> RankResponse:
         """Ranks.
 
@@ -108,7 +128,7 @@ class Ranker:
         with clock.stage("encode"):
             formula, context = self._checked(request)
             rows_K, unknown = self._candidates(request)
-            one, presence = self._one_row(request.user, context)
+            one, presence, read = self._one_row(request.user, context)
         with clock.stage("score"):
             scores = self._score(one, rows_K)
         with clock.stage("fuse"):
@@ -116,7 +136,9 @@ class Ranker:
             order_K = np.lexsort((self.items.id_order_N[rows_K], np.where(np.isnan(fused_K), np.inf, -fused_K)))
         with clock.stage("answer"):
             answer = self._answer(request, formula, rows_K, unknown, scores, fused_K, order_K)
-        return RankResponse(**answer, trace=self._trace(rows_K, presence, scores, fused_K, clock.seconds))
+            notes = [*self._user_notes(request.user, read), *answer.pop("notes")]
+        trace = replace(self._trace(rows_K, presence, scores, fused_K, clock.seconds), stored=read)
+        return RankResponse(**answer, notes=notes, trace=trace)
 
     def _checked(self, request: RankRequest) -> tuple[Formula, Mapping[str, Any]]:
         """The request's formula and context; all their faults at once."""
@@ -147,12 +169,16 @@ class Ranker:
         unknown = [key for key in ids if key not in self.items.row_of]
         return np.array(rows, dtype=np.int64) if rows else _NO_ROWS, unknown
 
-    def _one_row(self, user: str, context: Mapping[str, Any]) -> tuple[dict[str, Array], Presence]:
-        """Inputs ``(1, …)`` of user and context, and what of them is missing or unseen."""
-        known = self.users.row_of.get(user) if self.users is not None else None
+    def _one_row(self, user: str, context: Mapping[str, Any]) -> tuple[dict[str, Array], Presence, UserRead | None]:
+        """Inputs ``(1, …)`` of user and context, what of them is missing or unseen, and what the store said."""
+        read = self.stored.read(user) if self.stored is not None else None
+        values = read.values if read is not None else {}
+        # What the store does not know, or does not say in time, the bundle may: an attribute of then, rather than none.
+        known = self.users.row_of.get(user) if self.users is not None and not values else None
         raw = {name: [value] for name, value in context.items()}
         if known is None:
-            raw |= {name: [user if name in self.user_id_features else None] for name in self.user_features}
+            own = {name: [user if name in self.user_id_features else values.get(name)] for name in self.user_features}
+            raw |= own
         encoded = self.row_encoder.encode(raw, 1)
         one = {name: encoded[name] for name in raw}
         ids = encoded if self.row_ids is None else self.row_ids.encode(raw, 1)
@@ -160,7 +186,7 @@ class Ranker:
         if known is not None and self.users is not None:
             one |= {name: self.users.inputs[name][known : known + 1] for name in self.user_features}
             presence = self.users.presence.row(known).beside(presence)
-        return one, presence
+        return one, presence, read
 
     def _score(self, one: Mapping[str, Array], rows_K: NDArray[np.int64]) -> Mapping[str, Array]:
         if not len(rows_K):
@@ -210,8 +236,6 @@ class Ranker:
 
     def _notes(self, request: RankRequest, unknown: Sequence[str], fused_K: NDArray[np.float64]) -> list[str]:
         notes = []
-        if self.users is not None and request.user not in self.users.row_of:
-            notes.append("This user is not in the bundle's table: their attributes count as missing.")
         if unknown:
             notes.append(f"{len(unknown)} candidates are not in the catalogue and were not ranked.")
         absent = [field for field in self.context.fields if request.context.get(field) is None]
@@ -221,6 +245,15 @@ class Ranker:
         if broken:
             notes.append(f"{broken} candidates have scores that are not numbers; they stand last.")
         return notes
+
+    def _user_notes(self, user: str, read: UserRead | None) -> list[str]:
+        """What an answer says of where the user's attributes come from; nothing where they are as they should be."""
+        in_bundle = self.users is not None and user in self.users.row_of
+        if read is not None:
+            return store_note(read, in_bundle=in_bundle)
+        if self.users is None or in_bundle:
+            return []
+        return ["This user is not in the bundle's table: their attributes count as missing."]
 
     def _trace(
         self,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from onehull.store import UserRead
+
 
 @dataclass(frozen=True)
 class RankedItem:
@@ -39,6 +41,8 @@ class Trace:
     """Candidates whose fused score is not a number."""
     seconds: dict[str, float]
     """Duration of each stage."""
+    stored: UserRead | None = None
+    """What the feature store said of the user; None where there is no store."""
 
 
 @dataclass(frozen=True)

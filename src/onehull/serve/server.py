@@ -20,7 +20,12 @@ _EVENTS = Path("events")
 
 
 def serve(
-    bundle: str | Path, *, host: str | None = None, port: int | None = None, events: Path | None = _EVENTS
+    bundle: str | Path,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    events: Path | None = _EVENTS,
+    features: Path | None = None,
 ) -> None:
     """Serves a bundle until Ctrl-C or SIGTERM; requests that have begun are answered first.
 
@@ -29,14 +34,16 @@ def serve(
         host: address to listen on. Default: the spec's, loopback.
         port: port to listen on; 0 takes a free one. Default: the spec's.
         events: directory of the event log; None keeps none.
+        features: a feature repository, which knows users and items of now.
 
     Raises:
-        ArtifactError: the bundle, the event log or the port cannot be used.
+        ArtifactError: the bundle, the event log, the feature repository or the port cannot be used.
+        MissingPartError: a feature repository is named, and Feast is not installed.
     """
     opened = open_bundle(bundle)
     address = host if host is not None else opened.spec.serving.host
     number = free_port(address, port if port is not None else opened.spec.serving.port)
-    app = create_app(opened, events)
+    app = create_app(opened, events, features)
     console = Console(highlight=False)
 
     def ready() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import polars as pl
+
 from onehull.serve.event_log import EventLog
 from onehull.serve.metrics import Metrics
 from onehull.serve.monitor import Monitor
@@ -14,6 +16,7 @@ from onehull.serve.ranker import Ranker
 from onehull.serve.refusal import refuse
 from onehull.serve.requests import FeedbackEvent, RankRequest
 from onehull.serve.response import RankResponse
+from onehull.serve.stored import ItemRefresh
 from onehull.serve.users import UserSearch
 
 _logger = logging.getLogger("onehull.serve")
@@ -40,6 +43,8 @@ class Service:
     about: Mapping[str, Any]
     log_fault: str | None = None
     """Why the latest write to the event log failed; None after one that worked."""
+    refresh: ItemRefresh | None = None
+    """Brings the items of a feature store; None without one."""
 
     def rank(self, request: RankRequest) -> RankResponse:
         """Ranks and logs the impressions; a log that cannot be written stops no feed.
@@ -85,10 +90,32 @@ class Service:
         reasons = self.monitor.reasons()
         if self.log_fault is not None:
             reasons.append(f"event log: {self.log_fault}")
+        if self.ranker.stored is not None and self.ranker.stored.fault is not None:
+            reasons.append(f"feature store: {self.ranker.stored.fault}; the bundle's attributes of users stand in")
+        if self.refresh is not None and self.refresh.fault is not None:
+            reasons.append(f"items: {self.refresh.fault}; the items in use are older")
         return {"status": "degraded" if reasons else "ok", "reasons": reasons, "model": dict(self.ranker.model)}
 
+    def take_items(self, items: pl.DataFrame, written: float) -> None:
+        """Ranks the items of a table from now on; a request that has begun keeps those it has begun with.
+
+        Args:
+            items: see `Ranker.with_items`.
+            written: when the table was written, in seconds since 1970.
+
+        Raises:
+            ArtifactError: see `Ranker.with_items`.
+        """
+        self.ranker = self.ranker.with_items(items)
+        self.about = {**self.about, "items": len(self.ranker.items)}
+        self.metrics.items(len(self.ranker.items), written)
+
     def close(self) -> None:
-        """Flushes the event log."""
+        """Flushes the event log, and ends what runs beside the requests."""
+        if self.refresh is not None:
+            self.refresh.close()
+        if self.ranker.stored is not None:
+            self.ranker.stored.close()
         if self.log is not None:
             self.log.close()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 from onehull.errors import ArtifactError
@@ -21,6 +21,8 @@ not asked, because it has failed lately."""
 OUTCOMES: tuple[Outcome, ...] = ("found", "stale", "missing", "failed", "skipped")
 
 _FIRST_SECONDS = 5.0
+_NOBODY = "nobody"
+"""Who is asked for to see whether the store answers."""
 
 _logger = logging.getLogger("onehull.store")
 
@@ -45,8 +47,8 @@ class StoredUsers:
     """Reads users from a repository's online store.
 
     Reads run in a thread of their own, so that nothing below (a name that does not resolve, retries of a client, a
-    locked file) holds a request longer than the deadline. After a failure no request waits again: one read after
-    another is tried beside them, until one is answered in time.
+    locked file) holds a request longer than the deadline. After a failure no request waits: the thread tries again by
+    itself, and requests are let through when it was answered in time.
 
     Args:
         directory: the repository.
@@ -71,55 +73,42 @@ class StoredUsers:
     ) -> None:
         self.directory = directory
         self.address = online_address(directory)
+        self.fault: str | None = None
+        """Why the store is not asked; None while it answers."""
         self._features = tuple(features)
-        self._deadline_ms, self._pause_s = deadline_ms, pause_s
-        self._stale_after_s = stale_after_s
+        self._deadline_ms, self._pause_s, self._stale_after_s = deadline_ms, pause_s, stale_after_s
         self._feast = connect(directory)
         self._references = self._checked()
-        self._thread = _Thread(self._fetch)
-        self._trial: _Read | None = None
-        self._fault: str | None = None
-        self._next_trial = 0.0
+        self._reads: SimpleQueue[_Read | None] = SimpleQueue()
+        # A daemon: a read that hangs does not keep the process.
+        threading.Thread(target=self._run, name="feature store", daemon=True).start()
         # The first read pays for the connection and the registry; no request should.
-        first = self._thread.submit("")
-        if not first.done.wait(_FIRST_SECONDS) or first.error is not None:
-            self._fail(_reason(first), first)
-
-    @property
-    def fault(self) -> str | None:
-        """Why the store is not asked; None while it answers."""
-        return self._fault
+        first = self._submit(_NOBODY)
+        if not first.done.wait(_FIRST_SECONDS):
+            self._fail("no answer")
 
     def read(self, user: str) -> UserRead:
         """Reads a user: in time, or not at all."""
-        if self._fault is not None and not self._recovered(user):
+        if self.fault is not None:
             return UserRead("skipped")
-        read = self._thread.submit(user)
+        read = self._submit(user)
         if not read.done.wait(self._deadline_ms / 1000):
-            self._fail(f"no answer within {self._deadline_ms:g} ms", read)
+            self._fail(f"no answer within {self._deadline_ms:g} ms")
             return UserRead("failed")
-        if read.error is not None:
-            self._fail(_reason(read))
-            return UserRead("failed")
-        return self._judged(read.values)
+        return UserRead("failed") if read.error is not None else self._judged(read.values)
 
     def close(self) -> None:
         """Lets the reading thread end."""
-        self._thread.end()
+        self._reads.put(None)
 
     def _checked(self) -> list[str]:
-        stored = {
-            field.name for view in self._feast.list_feature_views() if view.name == "user" for field in view.schema
-        }
+        views = [view for view in self._feast.list_feature_views() if view.name == "user"]
+        stored = {field.name for view in views for field in view.schema}
         absent = [name for name in self._features if name not in stored]
         if absent:
             remedy = "Apply the spec that the bundle was made from: onehull features apply SPEC"
             raise ArtifactError(f"{self.directory} lacks features that the bundle reads: {', '.join(absent)}. {remedy}")
         return [f"user:{name}" for name in (FROM_US, *self._features)]
-
-    def _fetch(self, user: str) -> dict[str, Any]:
-        found = self._feast.get_online_features(features=self._references, entity_rows=[{KEY: user}]).to_dict()
-        return {name: values[0] for name, values in found.items()}
 
     def _judged(self, values: Mapping[str, Any]) -> UserRead:
         since_us = values[FROM_US]
@@ -129,25 +118,43 @@ class StoredUsers:
         stale = self._stale_after_s is not None and age > self._stale_after_s
         return UserRead("stale" if stale else "found", {name: values[name] for name in self._features}, age)
 
-    def _fail(self, reason: str, trial: _Read | None = None) -> None:
-        """The read that is late becomes the first trial."""
-        _logger.warning("feature store: %s: %s", self.address, reason)
-        self._fault, self._trial = f"{self.address}: {reason}", trial
-        self._next_trial = time.monotonic() + self._pause_s
+    def _submit(self, user: str) -> _Read:
+        read = _Read(user)
+        self._reads.put(read)
+        return read
 
-    def _recovered(self, user: str) -> bool:
-        """Whether the trial read has been answered; begins one when it is time."""
-        trial = self._trial
-        if trial is not None and trial.done.is_set():
-            self._trial = None
-            if trial.error is None and trial.seconds * 1000 <= self._deadline_ms:
-                self._fault = None
+    def _fail(self, reason: str) -> None:
+        _logger.warning("feature store: %s: %s", self.address, reason)
+        self.fault = f"{self.address}: {reason}"
+
+    def _run(self) -> None:
+        """The thread: requests' reads in their order, and trials while the store is at fault."""
+        while True:
+            try:
+                read = self._reads.get(timeout=self._pause_s)
+            except Empty:
+                if self.fault is None:
+                    continue
+                read = _Read(_NOBODY)
+            if read is None:
+                return
+            seconds = self._answer(read)
+            if self.fault is not None and read.error is None and seconds * 1000 <= self._deadline_ms:
+                self.fault = None
                 _logger.warning("feature store: %s answers again", self.address)
-                return True
-        if self._trial is None and time.monotonic() >= self._next_trial:
-            self._trial = self._thread.submit(user)
-            self._next_trial = time.monotonic() + self._pause_s
-        return False
+            read.done.set()
+
+    def _answer(self, read: _Read) -> float:
+        """Does a read; returns the seconds that it took."""
+        start = time.monotonic()
+        try:
+            found = self._feast.get_online_features(features=self._references, entity_rows=[{KEY: read.user}])
+            read.values = {name: values[0] for name, values in found.to_dict().items()}
+        except Exception as error:
+            read.error = error
+            if self.fault is None:
+                self._fail(f"{type(error).__name__}: {error}")
+        return time.monotonic() - start
 
 
 class _Read:
@@ -158,35 +165,3 @@ class _Read:
         self.done = threading.Event()
         self.values: dict[str, Any] = {}
         self.error: Exception | None = None
-        self.seconds = 0.0
-
-
-def _reason(read: _Read) -> str:
-    return "no answer" if read.error is None else f"{type(read.error).__name__}: {read.error}"
-
-
-class _Thread:
-    """Reads one after another. A daemon: a read that hangs does not keep the process."""
-
-    def __init__(self, fetch: Callable[[str], dict[str, Any]]) -> None:
-        self._fetch = fetch
-        self._reads: SimpleQueue[_Read | None] = SimpleQueue()
-        threading.Thread(target=self._run, name="feature store", daemon=True).start()
-
-    def submit(self, user: str) -> _Read:
-        read = _Read(user)
-        self._reads.put(read)
-        return read
-
-    def end(self) -> None:
-        self._reads.put(None)
-
-    def _run(self) -> None:
-        while (read := self._reads.get()) is not None:
-            start = time.monotonic()
-            try:
-                read.values = self._fetch(read.user)
-            except Exception as error:
-                read.error = error
-            read.seconds = time.monotonic() - start
-            read.done.set()
