@@ -10,7 +10,7 @@ from onehull.pipeline.project import Project
 
 
 def inspect(project: Project, directory: Path, shown: Bar) -> None:
-    """Looks for leaks.
+    """Looks for leaks, and writes the data report: ``data_report.html`` and ``data_report.json``.
 
     Args:
         project: whose samples these are.
@@ -20,9 +20,11 @@ def inspect(project: Project, directory: Path, shown: Bar) -> None:
     Raises:
         DataError: features tell a label, or are newer than their impressions; each is named with its figure.
     """
-    from onehull.monitor import guard, refuse
+    from onehull.monitor import data_report, guard, refuse, write_data_report
 
     shown.begin("looking for leaks")
     leaks = guard(project.spec, directory / project.samples.name, project.data)
     show_warnings(leaks, project.console)
     refuse(leaks, project.source)
+    shown.begin("data report")
+    write_data_report(data_report(project.spec, project.data, directory, leaks), directory)

@@ -1,0 +1,95 @@
+"""How long feedback takes, against the window of its task: read from the log, for impressions that became samples."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from onehull.events.files import find_files
+from onehull.events.lines import read_blocks
+from onehull.events.times import LAST_SECOND, seconds_since_1970
+from onehull.monitor.part import count_lines, is_drawn
+from onehull.monitor.report import Delay
+from onehull.spec import Spec
+from onehull.spec.samples import SAMPLE, TIME, id_text
+from onehull.spec.tasks import Task
+
+_LINES = 500_000
+"""Feedback that is looked at; of a larger log that of drawn impressions."""
+_SHARES = 41
+_SECOND = 1_000_000
+
+
+class _Feedback(msgspec.Struct):
+    event: str
+    time: datetime | float
+    impression: Any = None
+
+
+def feedback_delays(spec: Spec, data_dir: Path, samples: Path) -> tuple[tuple[Delay, ...], float]:
+    """Delays of every task that has a window.
+
+    Args:
+        spec: the spec; without an event log there are no delays.
+        data_dir: directory of the input.
+        samples: the samples made from it.
+
+    Returns:
+        One entry a task, and the share of impressions whose feedback was looked at.
+    """
+    if spec.data.events is None:
+        return (), 0.0
+    files = find_files(data_dir, spec.data.events.feedback)
+    share = min(1.0, _LINES / max(1, count_lines(files)))
+    kinds = {task.event for task in spec.tasks.values()}
+    blocks = [_read(block.lines, kinds, share) for file in files for block in read_blocks(file)]
+    shown = pl.scan_parquet(samples).select(SAMPLE, pl.col(TIME).cast(pl.Int64).alias("shown"))
+    schema = {"event": pl.String, SAMPLE: pl.String, "time": pl.Int64}
+    feedback = pl.concat([pl.DataFrame(schema=schema), *blocks]).unique()
+    delays = (
+        feedback.lazy()
+        .join(shown, on=SAMPLE)
+        .select("event", delay=pl.col("time") - pl.col("shown"))
+        .filter(pl.col("delay") >= 0)
+        .collect(engine="streaming")
+    )
+    return tuple(_delay(name, task, delays) for name, task in spec.tasks.items()), share
+
+
+def _read(lines: list[bytes], kinds: set[str | None], share: float) -> pl.DataFrame:
+    """Kind, impression and moment of the feedback that a task reads; broken lines are told by the assembly's books."""
+    decoder = msgspec.json.Decoder(_Feedback)
+    rows: list[tuple[str, str, int]] = []
+    for line in lines:
+        try:
+            event = decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        reference = id_text(event.impression)
+        if event.event not in kinds or reference is None or not is_drawn(reference, share):
+            continue
+        seconds = seconds_since_1970(event.time)
+        if math.isfinite(seconds) and 0 <= seconds < LAST_SECOND:
+            rows.append((event.event, reference, round(seconds * _SECOND)))
+    schema = {"event": pl.String, SAMPLE: pl.String, "time": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _delay(name: str, task: Task, delays: pl.DataFrame) -> Delay:
+    window = task.window or timedelta(0)
+    seconds = delays.filter(pl.col("event") == task.event)["delay"].to_numpy() / _SECOND
+    inside = seconds[seconds <= window.total_seconds()]
+    found = np.quantile(inside, np.linspace(0, 1, _SHARES)) if len(inside) else ()
+    return Delay(
+        task=name,
+        window_s=window.total_seconds(),
+        events=len(inside),
+        after=len(seconds) - len(inside),
+        seconds=tuple(float(value) for value in found),
+    )
