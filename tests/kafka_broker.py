@@ -23,10 +23,12 @@ class KafkaBroker:
 
     Args:
         directory: what the broker keeps.
+        login: ``user:password`` that clients must say; empty asks for none.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, login: str = "") -> None:
         self.directory = directory
+        self._login = login
         self.port, self._controller_port = free_ports(2)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -34,6 +36,15 @@ class KafkaBroker:
     def address(self) -> str:
         """What clients connect to."""
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What clients say besides the address."""
+        if not self._login:
+            return {}
+        user, _, password = self._login.partition(":")
+        plain = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanisms": "PLAIN"}
+        return {**plain, "sasl.username": user, "sasl.password": password}
 
     def start(self) -> None:
         """Starts the broker and waits until it answers."""
@@ -43,10 +54,10 @@ class KafkaBroker:
         self.directory.mkdir(parents=True, exist_ok=True)
         log = self.directory / "broker.log"
         script = str(ROOT / "scripts" / "kafka" / "run")
-        command = [script, str(self.directory), str(self.port), str(self._controller_port)]
+        command = [script, str(self.directory), str(self.port), str(self._controller_port), self._login]
         with log.open("ab") as out:
             self._process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
-        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0, **self.settings})
         end = time.monotonic() + _START_SECONDS
         while time.monotonic() < end and self._process.poll() is None:
             try:

@@ -14,7 +14,7 @@ from onehull.streams.draft import Draft
 from onehull.streams.metrics import IngestMetrics
 from onehull.streams.segments import OvertakenError, SegmentChain
 
-_LAG_SECONDS = 5.0
+_LAG_SECONDS = 2.0
 _SAME_NOTE_SECONDS = 30.0
 
 Partition = tuple[str, int]

@@ -137,7 +137,7 @@ class KafkaIngest(Ingest):
             self._commit(part)
             self._go_on(part)
         elif error.code() == codes.UNKNOWN_TOPIC_OR_PART:
-            raise BrokerError(f"{self._topics.servers}: {error.str()}. The topic was deleted; create it again.")
+            self._places.check_identities(self._drafts)
         else:
             self._on_error(error)
 
@@ -146,6 +146,10 @@ class KafkaIngest(Ingest):
             self._fatal = BrokerError(f"{self._topics.servers}: {error.str()}")
         else:
             self._note(f"{error.str()}; it is tried again", about=error.code())
+
+    def _commit_all(self) -> None:
+        self._places.check_identities({part: draft for part, draft in self._drafts.items() if draft.messages})
+        super()._commit_all()
 
     def _before_commit(self, draft: Draft) -> None:
         """At least once: a process that is killed between this and the segment sends them again, with the same key."""
@@ -198,11 +202,12 @@ class KafkaIngest(Ingest):
             self._clock.not_before(last.written.timestamp())
 
     def _revoked(self, _: Any, partitions: Sequence[Any]) -> None:
+        parts = [(given.topic, given.partition) for given in partitions]
+        held = {part: self._drafts[part] for part in parts if part in self._drafts}
         try:
-            for given in partitions:
-                part = (given.topic, given.partition)
-                if part in self._drafts:
-                    self._commit(part)
+            self._places.check_identities({part: draft for part, draft in held.items() if draft.messages})
+            for part in held:
+                self._commit(part)
         except Exception as error:  # a callback of the client must not raise: `_read` does
             self._fatal = error
         self._lost(_, partitions)
@@ -217,6 +222,7 @@ class KafkaIngest(Ingest):
         self.metrics.reads(len(self._drafts))
 
     def _tell_lag(self) -> None:
+        self._places.check_identities(self._drafts)
         for part, draft in self._drafts.items():
             _, high = self._consumer.get_watermark_offsets(self._kafka.TopicPartition(*part), cached=True)
             if high >= 0:  # negative where nothing was fetched yet

@@ -14,6 +14,7 @@ from onehull.streams.segments import OvertakenError, SegmentBooks, SegmentChain
 from onehull.streams.settings import checked, confluent_kafka
 
 _ANSWER_SECONDS = 20
+_SHORT_SECONDS = 1.0
 _PATIENCE_SECONDS = 60
 _NO_IDENTITY = "AAAAAAAAAAAAAAAAAAAAAA"
 """Of a topic whose broker gives none (before Kafka 2.8)."""
@@ -36,8 +37,9 @@ class KafkaPlaces:
         from confluent_kafka.admin import AdminClient
 
         self._kafka = confluent_kafka()
+        self._heard = ""
         self._consumer = consumer
-        self._admin = checked(AdminClient, settings)
+        self._admin = checked(AdminClient, {**settings, "error_cb": self._hear})
         self._servers = settings["bootstrap.servers"]
         self._out = out
         self._start = start
@@ -53,7 +55,8 @@ class KafkaPlaces:
             known = self._admin.list_topics(timeout=_ANSWER_SECONDS).topics
         except self._kafka.KafkaException as error:
             remedy = "Start it, or correct --kafka and the SASL and TLS settings."
-            reason = error.args[0].str()
+            self._admin.poll(0)  # hears why, which the answer itself does not say
+            reason = self._heard or error.args[0].str()
             raise BrokerError(f"no Kafka broker answers at {self._servers}: {reason}. {remedy}") from error
         for topic in wanted:
             if topic not in known:
@@ -69,6 +72,28 @@ class KafkaPlaces:
         """
         identities = self._patiently(lambda: self._identities({topic for topic, _ in parts}))
         return {part: self._draft(part, identities[part[0]]) for part in parts}
+
+    def check_identities(self, drafts: Mapping[Partition, Draft]) -> None:
+        """Asks whether topics are still those that drafts were read from; no answer is no reason to wait.
+
+        The client itself goes on at the same offset of a topic that was made anew.
+
+        Raises:
+            BrokerError: one was deleted or made anew.
+        """
+        known = {topic: draft.stream for (topic, _), draft in drafts.items()}
+        try:
+            found = self._identities(set(known), _SHORT_SECONDS) if known else {}
+        except TimeoutError:
+            return
+        except self._kafka.KafkaException as error:
+            if error.args[0].code() == self._kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise self._deleted(error) from error
+            return
+        for topic, identity in found.items():
+            if known[topic] and identity and identity != known[topic]:
+                remedy = "Read it into another directory."
+                raise BrokerError(f"{topic} was made anew at {self._servers} while it was read. {remedy}")
 
     def _draft(self, part: Partition, identity: str) -> Draft:
         place = self._kafka.TopicPartition(*part)
@@ -98,13 +123,20 @@ class KafkaPlaces:
         except OvertakenError:
             return chain.last() or self._origin(chain, part, offset, identity)
 
-    def _identities(self, topics: set[str]) -> dict[str, str]:
+    def _identities(self, topics: set[str], seconds: float = _ANSWER_SECONDS) -> dict[str, str]:
         answers = self._admin.describe_topics(self._kafka.TopicCollection(sorted(topics)))
         identities = {}
         for topic, answer in answers.items():
-            identity = str(answer.result(_ANSWER_SECONDS).topic_id)
+            identity = str(answer.result(seconds).topic_id)
             identities[topic] = identity if identity != _NO_IDENTITY else ""
         return identities
+
+    def _hear(self, error: Any) -> None:
+        if error.code() != self._kafka.KafkaError._ALL_BROKERS_DOWN:  # the consequence, not the reason
+            self._heard = error.str()
+
+    def _deleted(self, error: Any) -> BrokerError:
+        return BrokerError(f"{self._servers}: {error.args[0].str()}. The topic was deleted; create it again.")
 
     def _patiently(self, ask: Callable[[], Any]) -> Any:
         """A broker may be on its way back."""
@@ -114,7 +146,9 @@ class KafkaPlaces:
                 return ask()
             except self._kafka.KafkaException as error:
                 kind = error.args[0]
-                if kind.code() == self._kafka.KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > end:
+                if kind.code() == self._kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise self._deleted(error) from error
+                if time.monotonic() > end:
                     raise BrokerError(f"{self._servers}: {kind.str()}") from error
                 self._note(f"{kind.str()}; it is tried again", about=kind.code())
                 time.sleep(0.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, start_http_server
 
 from onehull.errors import ArtifactError
 from onehull.streams.segments import SegmentBooks
@@ -82,6 +82,10 @@ class IngestMetrics:
         rate = self.events / max(1e-9, time.monotonic() - self._began)
         waiting = f"{sum(self._lags.values()):,} waiting" if self.partitions else "no partition yet"
         return f"{self.events:,} events, {rate:,.0f}/s, {self.refused:,} quarantined, {waiting}"
+
+    def text(self) -> str:
+        """The metrics in Prometheus' text format."""
+        return generate_latest(self.registry).decode("utf-8")
 
     def serve(self, port: int) -> WSGIServer:
         """Answers Prometheus on the loopback interface.
