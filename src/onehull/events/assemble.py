@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -16,14 +15,15 @@ from onehull.events.complete import Attributes, event_rows, sample_columns
 from onehull.events.divide import POSITION, divide
 from onehull.events.files import find_files
 from onehull.events.inspect import data_faults
-from onehull.events.join import JoinCounts, join
+from onehull.events.joined import JoinedLog, JoinLog, complete_until, join_log
 from onehull.events.labels import finish_labels
-from onehull.events.log import Log, Progress, quarantine_events, read_log
+from onehull.events.log import Progress
 from onehull.events.measure import check_samples, measure, notes
 from onehull.events.quarantine import Quarantine
 from onehull.events.report import QUARANTINE_FILE, REPORT_FILE, SAMPLES_FILE, AssemblyReport, LogBooks
 from onehull.events.schema import event_schema
 from onehull.events.sources import Source, feature_sources
+from onehull.events.stream import Stream
 from onehull.events.table import Rows, table_rows
 from onehull.files import replacing
 from onehull.spec import Spec
@@ -31,10 +31,16 @@ from onehull.spec.data import ColumnSplit, EventLog, TimeSplit
 from onehull.spec.events import WORLD_MARKER
 from onehull.spec.samples import SPLIT
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-
-def assemble(spec: Spec, data_dir: Path, out_dir: Path, *, progress: Progress | None = None) -> AssemblyReport:
+def assemble(
+    spec: Spec,
+    data_dir: Path,
+    out_dir: Path,
+    *,
+    progress: Progress | None = None,
+    stream: Stream | None = None,
+    engine: JoinLog = join_log,
+) -> AssemblyReport:
     """Makes the samples table of a spec.
 
     Writes ``samples.parquet`` (columns: `onehull.spec.samples`), ``quarantine.jsonl`` (one object for each rejected
@@ -46,6 +52,8 @@ def assemble(spec: Spec, data_dir: Path, out_dir: Path, *, progress: Progress | 
         data_dir: directory that its paths are relative to.
         out_dir: where the artifacts go; made when it is missing.
         progress: told what is being done and the share that is done.
+        stream: of the spec and the data; what it has not read is read, and its samples make the table.
+        engine: what decodes and joins an event log. Default: this process.
 
     Returns:
         The report.
@@ -67,8 +75,12 @@ def assemble(spec: Spec, data_dir: Path, out_dir: Path, *, progress: Progress | 
             replacing(out_dir / SAMPLES_FILE) as samples_path,
         ):
             with Quarantine(quarantine_path) as quarantine:
-                rows, books = _rows(spec, data_dir, sources, quarantine, progress)
-            _write(spec, data_dir, sources, rows.frame, samples_path)
+                if stream is not None:
+                    rows, books = _stream_rows(spec, stream, quarantine, progress)
+                else:
+                    rows, books = _rows(spec, data_dir, sources, quarantine, progress, engine)
+                    rows = replace(rows, frame=Attributes(spec, data_dir, sources).attach(rows.frame))
+            _write(spec, rows.frame, samples_path)
             report = _report(spec, data_dir, rows, books, samples_path)
             report_path.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     except pl.exceptions.PolarsError as error:
@@ -77,11 +89,16 @@ def assemble(spec: Spec, data_dir: Path, out_dir: Path, *, progress: Progress | 
 
 
 def _rows(
-    spec: Spec, data_dir: Path, sources: Mapping[str, Source], quarantine: Quarantine, progress: Progress | None
+    spec: Spec,
+    data_dir: Path,
+    sources: Mapping[str, Source],
+    quarantine: Quarantine,
+    progress: Progress | None,
+    engine: JoinLog,
 ) -> tuple[Rows, LogBooks | None]:
     if spec.data.events is None:
         return table_rows(spec, data_dir, sources), None
-    return _event_rows(spec, spec.data.events, data_dir, sources, quarantine, progress)
+    return _event_rows(spec, spec.data.events, data_dir, sources, quarantine, progress, engine)
 
 
 def _event_rows(
@@ -91,54 +108,50 @@ def _event_rows(
     sources: Mapping[str, Source],
     quarantine: Quarantine,
     progress: Progress | None,
+    engine: JoinLog,
 ) -> tuple[Rows, LogBooks]:
     """Samples of an event log, and its books."""
     context = [name for name, source in sources.items() if source == "context"]
     split = spec.data.split
     scalars = [split.column] if isinstance(split, ColumnSplit) else []
     files = sorted({*find_files(data_dir, events.impressions), *find_files(data_dir, events.feedback)})
-    log = read_log(files, event_schema(spec, context, scalars), quarantine, progress)
-    if log.impressions.is_empty():
+    joined = engine(spec, files, event_schema(spec, context, scalars), quarantine, progress)
+    if joined.rows == 0:
         first = f" The first rejected line: {quarantine.first}." if quarantine.first else ""
         place = data_dir / events.impressions
-        raise DataError(f"{place}: no usable impression in {log.counts.lines} lines of {len(files)} files.{first}")
-    until = _complete_until(events, log)
-    if progress is not None:
-        progress("joining feedback", 0.0)
-    joined, counts = join(log, spec.tasks, until, partial(_reject, log, quarantine))
-    rows = event_rows(joined.lazy().with_row_index(POSITION), spec, context, scalars)
+        raise DataError(f"{place}: no usable impression in {joined.lines.lines} lines of {len(files)} files.{first}")
+    rows = event_rows(joined.impressions.with_row_index(POSITION), spec, context, scalars)
     frame = finish_labels(divide(rows, split), spec.tasks)
-    return Rows(frame, len(joined), 0), _books(log, counts, quarantine, until)
+    return Rows(frame, joined.rows, 0), _books(joined, quarantine)
 
 
-def _reject(log: Log, quarantine: Quarantine, events: pl.DataFrame, reason: str, detail: str) -> None:
-    quarantine_events(events, log.files, quarantine, reason, detail)  # type: ignore[arg-type]
+def _stream_rows(
+    spec: Spec, stream: Stream, quarantine: Quarantine, progress: Progress | None
+) -> tuple[Rows, LogBooks | None]:
+    """Samples that have left a stream and those that are open, and the stream's books."""
+    stream.run(progress=progress)
+    found = stream.samples(complete_until(spec, stream.lines.latest), quarantine)
+    if found.rows == 0:
+        raise DataError(f"data.events: no usable impression in {found.lines.lines} lines.")
+    rows = divide(found.impressions.with_row_index(POSITION), spec.data.split)
+    return Rows(rows, found.rows, 0), _books(found, quarantine)
 
 
-def _complete_until(events: EventLog, log: Log) -> datetime:
-    """What the spec says, or the latest event that was seen."""
-    declared = events.complete_until
-    if declared is None:
-        return _EPOCH + timedelta(microseconds=log.counts.latest)
-    return declared if declared.tzinfo is not None else declared.replace(tzinfo=UTC)
-
-
-def _books(log: Log, counts: JoinCounts, quarantine: Quarantine, until: datetime) -> LogBooks:
+def _books(joined: JoinedLog, quarantine: Quarantine) -> LogBooks:
     return LogBooks(
-        lines=log.counts.lines,
-        blank=log.counts.blank,
-        unused=dict(sorted(log.counts.unused.items())),
+        lines=joined.lines.lines,
+        blank=joined.lines.blank,
+        unused=dict(sorted(joined.lines.unused.items())),
         quarantined=dict(sorted(quarantine.counts.items())),
-        complete_until=until,
-        **vars(counts),
+        complete_until=joined.complete_until,
+        **vars(joined.counts),
     )
 
 
-def _write(spec: Spec, data_dir: Path, sources: Mapping[str, Source], rows: pl.LazyFrame, path: Path) -> None:
-    """Joins the entities' attributes and streams the table to a file."""
+def _write(spec: Spec, rows: pl.LazyFrame, path: Path) -> None:
+    """Streams the table to a file."""
     first, *rest = sample_columns(spec)
-    complete = Attributes(spec, data_dir, sources).attach(rows)
-    complete.select(first, pl.col(SPLIT).cast(pl.String), *rest).sink_parquet(path)
+    rows.select(first, pl.col(SPLIT).cast(pl.String), *rest).sink_parquet(path)
 
 
 def _report(spec: Spec, data_dir: Path, rows: Rows, books: LogBooks | None, samples: Path) -> AssemblyReport:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from onehull.events.columnar import ColumnarDecoder
+from onehull.events.columnar import ColumnarDecoder, Columns
 from onehull.events.columns import feature_dtype, feature_values
 from onehull.events.lines import Block
 from onehull.events.names import FILE, ID, KIND, LINE, MOMENT, REFERENCE, context_column, value_column
@@ -65,20 +65,31 @@ class BlockDecoder:
         self._one_by_one = 0
         self._unlike = 0
 
-    def decode(self, block: Block, path: Path, file: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def columns(self, block: Block) -> Columns | None:
+        """The first part of `decode`, which may run in other threads."""
+        alike = len(block.lines) > _FEW and self._unlike < _GIVE_UP
+        return self._columnar.decode(block.lines, block.first) if alike else None
+
+    def decode(
+        self, block: Block, path: Path, file: int, columns: Columns | None = None
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Impressions and feedback of one block.
 
         Args:
             block: lines of a file.
             path: the file, for the quarantine.
             file: number of the file, kept with each event.
+            columns: of the block, where they are there already.
 
         Returns:
             Impressions (`ID`, `MOMENT`, user, item, features, place) and feedback (`ID`, `REFERENCE`, `KIND`,
             `MOMENT`, values, place).
         """
         one_by_one = self._one_by_one
-        parts = list(self._parts(block.lines, block.first, path))
+        if columns is not None:
+            parts = list(self._of_columns(columns, block.lines, block.first, path))
+        else:
+            parts = list(self._parts(block.lines, block.first, path))
         slow = self._one_by_one - one_by_one
         self._unlike = self._unlike + 1 if slow * 2 > len(block.lines) else 0
         self.counts.lines += len(block.lines)
@@ -97,6 +108,11 @@ class BlockDecoder:
             yield from self._parts(lines[:half], first, path)
             yield from self._parts(lines[half:], first + half, path)
             return
+        yield from self._of_columns(columns, lines, first, path)
+
+    def _of_columns(
+        self, columns: Columns, lines: Sequence[bytes], first: int, path: Path
+    ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
         self.counts.unused.update(columns.unused)
         self.counts.latest = max(self.counts.latest, columns.latest or 0)
         yield columns.impressions, columns.feedback

@@ -14,6 +14,7 @@ Every impression gives exactly one row, and nothing depends on the order of line
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -46,6 +47,14 @@ class JoinCounts:
     late: int = 0
     feedback_by_kind: dict[str, int] = field(default_factory=dict)
 
+    def add(self, other: JoinCounts) -> None:
+        """Adds the counts of other events."""
+        for name, value in vars(other).items():
+            if isinstance(value, int):
+                setattr(self, name, getattr(self, name) + value)
+        kinds = Counter(self.feedback_by_kind) + Counter(other.feedback_by_kind)
+        self.feedback_by_kind = dict(sorted(kinds.items()))
+
 
 def join(
     log: Log, tasks: Mapping[str, Task], complete_until: datetime, reject: Reject
@@ -64,20 +73,55 @@ def join(
     counts = JoinCounts()
     impressions, counts.impression_duplicates, counts.impression_conflicts = first_of_each(log.impressions, pl.col(ID))
     impressions = impressions.sort(MOMENT, ID)
+    feedback, counts.feedback_duplicates, counts.feedback_conflicts = first_of_each(log.feedback, delivery_key())
+    matched, absent = match(feedback, impressions)
+    reject(absent, "no_impression", "the log has no usable impression with this id")
+    return label(impressions, matched, tasks, complete_until, reject, counts), counts
+
+
+def label(
+    impressions: pl.DataFrame,
+    matched: pl.DataFrame,
+    tasks: Mapping[str, Task],
+    complete_until: datetime,
+    reject: Reject,
+    counts: JoinCounts,
+) -> pl.DataFrame:
+    """Adds the raw labels to impressions.
+
+    Args:
+        impressions: each once.
+        matched: their feedback, each once, see `match`.
+        tasks: all tasks.
+        complete_until: the log holds everything that happened up to this moment.
+        reject: called with feedback that is older than its impression.
+        counts: told where the events went.
+    """
+    early = pl.col(MOMENT) < pl.col(_SHOWN)
+    reject(matched.filter(early), "before_impression", "feedback must not be older than its impression")
+    inside, counts.late = _inside_windows(matched.filter(~early), tasks)
     counts.impressions = len(impressions)
-    feedback, counts.feedback_duplicates, counts.feedback_conflicts = first_of_each(log.feedback, _delivery_key())
-    matched = _attribute(feedback, impressions, reject)
-    used = _inside_windows(matched, tasks)
-    counts.late = len(matched) - len(used)
-    counts.feedback = len(used)
-    counts.feedback_by_kind = {str(kind): rows for kind, rows in sorted(used.group_by(KIND).len().iter_rows())}
+    counts.feedback = len(inside)
+    counts.feedback_by_kind = {str(kind): rows for kind, rows in sorted(inside.group_by(KIND).len().iter_rows())}
     moments = impressions[MOMENT].to_numpy()
     until = (complete_until - datetime(1970, 1, 1, tzinfo=complete_until.tzinfo)) // _MICROSECOND
     labels = [
-        pl.Series(label_column(name), _raw_label(task, used, moments, until), dtype=pl.Float64, nan_to_null=True)
+        pl.Series(label_column(name), _raw_label(task, inside, moments, until), dtype=pl.Float64, nan_to_null=True)
         for name, task in tasks.items()
     ]
-    return impressions.hstack(labels), counts
+    return impressions.hstack(labels)
+
+
+def match(feedback: pl.DataFrame, impressions: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Divides feedback by whether its impression is among those given.
+
+    Returns:
+        Feedback with the row and the moment of its impression; and the feedback that has none.
+    """
+    shown = impressions.select(pl.col(ID).alias(REFERENCE), pl.col(MOMENT).alias(_SHOWN)).with_row_index(_ROW)
+    joined = feedback.join(shown, on=REFERENCE, how="left", maintain_order="left")
+    absent = pl.col(_ROW).is_null()
+    return joined.filter(~absent), joined.filter(absent).drop(_ROW, _SHOWN)
 
 
 def first_of_each(events: pl.DataFrame, key: pl.Expr) -> tuple[pl.DataFrame, int, int]:
@@ -96,50 +140,41 @@ def first_of_each(events: pl.DataFrame, key: pl.Expr) -> tuple[pl.DataFrame, int
     if not repeated.any():
         return events, 0, 0
     content = pl.struct(pl.exclude(FILE, LINE, "key")).struct.json_encode().alias("content")
-    groups = keyed.filter(repeated).with_columns(content).sort(MOMENT, "content", FILE, LINE)
+    place = [name for name in (FILE, LINE) if name in events.columns]
+    groups = keyed.filter(repeated).with_columns(content).sort(MOMENT, "content", *place)
     kept = groups.unique("key", keep="first", maintain_order=True)
     same = groups.filter(pl.col("content") == pl.col("content").first().over("key"))
     stay = pl.concat([keyed.filter(~repeated), kept.drop("content")]).drop("key")
     return stay, len(same) - len(kept), len(groups) - len(same)
 
 
-def _delivery_key() -> pl.Expr:
+def delivery_key() -> pl.Expr:
     """The event's id; without one (impression, event, time). A used kind and a number hold no NUL."""
     unnamed = pl.format("?{}\0{}\0{}", pl.col(MOMENT), pl.col(KIND), pl.col(REFERENCE))
     return pl.when(pl.col(ID).is_not_null()).then("=" + pl.col(ID)).otherwise(unnamed)
 
 
-def _attribute(feedback: pl.DataFrame, impressions: pl.DataFrame, reject: Reject) -> pl.DataFrame:
-    """Feedback with the row and the moment of its impression; what has none, or precedes it, is rejected."""
-    shown = impressions.select(pl.col(ID).alias(REFERENCE), pl.col(MOMENT).alias(_SHOWN)).with_row_index(_ROW)
-    matched = feedback.join(shown, on=REFERENCE, how="left", maintain_order="left")
-    absent = pl.col(_ROW).is_null()
-    early = pl.col(MOMENT) < pl.col(_SHOWN)
-    reject(matched.filter(absent), "no_impression", "the log has no usable impression with this id")
-    reject(matched.filter(early), "before_impression", "feedback must not be older than its impression")
-    return matched.filter(~absent & ~early)
-
-
-def _inside_windows(matched: pl.DataFrame, tasks: Mapping[str, Task]) -> pl.DataFrame:
-    """Feedback inside the window of at least one task, in an order that does not depend on the files."""
+def _inside_windows(matched: pl.DataFrame, tasks: Mapping[str, Task]) -> tuple[pl.DataFrame, int]:
+    """Feedback inside the window of a task, in an order that no file decides; and how much comes after every window."""
     delay = pl.col(MOMENT) - pl.col(_SHOWN)
-    inside = [(pl.col(KIND) == task.event) & (delay <= _window(task)) for task in tasks.values()]
+    inside = [(pl.col(KIND) == task.event) & (delay <= window(task)) for task in tasks.values()]
     values = [name for name in matched.columns if name.startswith(value_column(""))]
-    return matched.filter(pl.any_horizontal(inside)).sort(_ROW, MOMENT, *values)
+    used = matched.filter(pl.any_horizontal(inside)).sort(_ROW, MOMENT, *values)
+    return used, len(matched) - len(used)
 
 
-def _window(task: Task) -> int:
+def window(task: Task) -> int:
     """Length of the attribution window in microseconds."""
     return (task.window or timedelta(0)) // _MICROSECOND
 
 
 def _raw_label(task: Task, used: pl.DataFrame, moments: np.ndarray, until: int) -> np.ndarray:
     """Raw values ``(rows,)``; NaN is missing."""
-    window = _window(task)
+    length = window(task)
     delay = pl.col(MOMENT) - pl.col(_SHOWN)
-    events = used.filter((pl.col(KIND) == task.event) & (delay <= window))
+    events = used.filter((pl.col(KIND) == task.event) & (delay <= length))
     rows = events[_ROW].to_numpy()
-    is_open = moments + window > until
+    is_open = moments + length > until
     labels = np.full(len(moments), np.nan) if isinstance(task, MulticlassTask) else np.zeros(len(moments))
     if isinstance(task, BinaryTask):
         labels[rows] = 1.0

@@ -18,17 +18,26 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive lines of one file; `first` is the number of the first one, counted from 1."""
+    """Consecutive lines of one file.
+
+    Attributes:
+        first: number of the first one, counted from 1.
+        lines: with their ends.
+        end: bytes of the (unpacked) file up to the last one's end.
+    """
 
     first: int
     lines: list[bytes]
+    end: int = 0
 
 
-def read_blocks(path: Path) -> Iterator[Block]:
+def read_blocks(path: Path, start: int = 0, first: int = 1) -> Iterator[Block]:
     """Reads a file of lines.
 
     Args:
         path: plain file, or gzip where the name ends in ``.gz``.
+        start: bytes that are passed over: the `Block.end` of a block that was read before.
+        first: number of the line that begins there.
 
     Yields:
         Blocks of whole lines, in order.
@@ -37,19 +46,21 @@ def read_blocks(path: Path) -> Iterator[Block]:
         DataError: the file cannot be read, or its gzip stream is damaged or cut off. Half a feedback log would
             turn unread positives into negatives, so such a file is refused rather than read in part.
     """
-    first = 1
     with _open(path) as file:
         while True:
             try:
+                if file.tell() != start:
+                    file.seek(start)
                 lines = file.readlines(_BLOCK_BYTES)
             except (EOFError, zlib.error, OSError) as error:
                 message = f"{path}: the file is damaged or cut off after line {first - 1}: {error}."
                 raise DataError(f"{message} Deliver the file again.") from error
             if not lines:
                 return
+            start += sum(map(len, lines))
             if first == 1 and lines[0].startswith(_BYTE_ORDER_MARK):
                 lines[0] = lines[0][len(_BYTE_ORDER_MARK) :]
-            yield Block(first, lines)
+            yield Block(first, lines, start)
             first += len(lines)
 
 

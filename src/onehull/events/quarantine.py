@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -10,11 +11,19 @@ from typing import Literal
 import msgspec
 
 Reason = Literal[
-    "malformed", "wrong_type", "time_out_of_range", "no_id", "bad_value", "no_impression", "before_impression"
+    "malformed",
+    "wrong_type",
+    "time_out_of_range",
+    "no_id",
+    "bad_value",
+    "no_impression",
+    "before_impression",
+    "too_late",
 ]
 """Why a line is rejected: not JSON or not UTF-8; a field of another type than the schema's; a time outside 1970 …
 9999 (often a wrong unit); an impression without ``id``, or feedback without ``impression``; a value that the task
-cannot use; feedback whose impression is not in the log; feedback older than its impression."""
+cannot use; feedback whose impression is not in the log; feedback older than its impression; in a stream, an impression
+whose windows had closed when it came."""
 
 _SHOWN_BYTES = 300
 
@@ -46,6 +55,22 @@ class Quarantine:
         self._file.write(msgspec.json.encode(entry) + b"\n")
         self.counts[reason] += 1
         self.first = self.first or f"{file.name}, line {line}: {detail}"
+
+    def reject_event(self, event: Mapping[str, object], reason: Reason, detail: str) -> None:
+        """Adds a decoded event whose line is not at hand any more."""
+        self._file.write(msgspec.json.encode({"reason": reason, "detail": detail, "event": event}) + b"\n")
+        self.counts[reason] += 1
+
+    def copy(self, path: Path) -> None:
+        """Adds what another quarantine holds."""
+        with path.open("rb") as file:
+            for line in file:
+                self._file.write(line)
+                self.counts[msgspec.json.decode(line, type=_Entry).reason] += 1
+
+
+class _Entry(msgspec.Struct):
+    reason: str
 
 
 def shown(raw: bytes) -> str:

@@ -1,0 +1,275 @@
+"""The builder of streams: from files that grow to samples that are complete, and to a table of them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from onehull.errors import ArtifactError, DataError
+from onehull.events.atomic import writable
+from onehull.events.columnar import Columns
+from onehull.events.complete import Attributes, event_rows, sample_columns
+from onehull.events.decode import BlockDecoder, LineCounts
+from onehull.events.divide import SPLIT_VALUE
+from onehull.events.join import JoinCounts, Reject
+from onehull.events.joined import JoinedLog
+from onehull.events.labels import finish_labels
+from onehull.events.lines import Block
+from onehull.events.log import Progress
+from onehull.events.quarantine import Quarantine
+from onehull.events.schema import event_schema
+from onehull.events.sources import feature_sources
+from onehull.events.stream.epochs import (
+    FEEDBACK_FILE,
+    IMPRESSIONS_FILE,
+    QUARANTINE_FILE,
+    SAMPLES_GLOB,
+    EpochBooks,
+    Epochs,
+)
+from onehull.events.stream.inputs import Inputs
+from onehull.events.stream.windows import NOTHING_CLOSED, OpenWindows
+from onehull.spec import Spec
+from onehull.spec.data import ColumnSplit
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_STEP_ROWS = 1_000_000
+"""Windows are closed after so many events, or as many as are open: the cost of looking through what is open is then
+a share of the cost of reading."""
+_COMMIT_SECONDS = 30.0
+_LOOK_SECONDS = 1.0
+_THREADS = 2
+"""Blocks that are decoded at once; Arrow and Polars let go of the interpreter while they work."""
+
+
+class Stream:
+    """Assembles samples from an event log that is read once.
+
+    Args:
+        spec: the spec, with ``data.events.lateness``.
+        data_dir: directory that its paths are relative to.
+        directory: where the epochs are kept; continued where there are some.
+        made_for: fingerprint of what the spec says of samples.
+        step_rows: events after which windows are closed, at least.
+
+    Raises:
+        ArtifactError: the epochs were made for another spec, or are damaged.
+    """
+
+    def __init__(
+        self, spec: Spec, data_dir: Path, directory: Path, made_for: str, *, step_rows: int = _STEP_ROWS
+    ) -> None:
+        events = spec.data.events
+        if events is None or events.lateness is None:
+            raise DataError("data.events.lateness must be given to assemble a stream. Received None.")
+        self.spec = spec
+        self.epochs = Epochs(directory)
+        self._step_rows = step_rows
+        self._lateness = events.lateness
+        sources = feature_sources(spec, data_dir)
+        self._context = [name for name, source in sources.items() if source == "context"]
+        self._scalars = [spec.data.split.column] if isinstance(spec.data.split, ColumnSplit) else []
+        self._schema = event_schema(spec, self._context, self._scalars)
+        self._attributes = Attributes(spec, data_dir, sources)
+        self._made_for = made_for
+        found = self.epochs.last()
+        if found is not None and found[1].made_for != made_for:
+            rule = "holds samples of another spec (features, tasks or data differ)"
+            raise ArtifactError(f"{directory} {rule}. Begin anew with --force, or choose another --out.")
+        self._books = found[1] if found is not None else None
+        self.inputs = Inputs(
+            data_dir, [events.impressions, events.feedback], self._books.places if self._books is not None else {}
+        )
+        self.windows = self._open_windows(found[0] if found is not None else None)
+        self.joined = JoinCounts()
+        self.lines = LineCounts()
+        self.quarantined: Counter[str] = Counter()
+        if self._books is not None:
+            self.joined = JoinCounts(**self._books.joined, feedback_by_kind=dict(self._books.feedback_by_kind))
+            self.lines = LineCounts(
+                self._books.lines, self._books.blank, Counter(self._books.unused), float(self._books.latest)
+            )
+            self.quarantined = Counter(self._books.quarantined)
+
+    def run(self, *, stop: Callable[[], bool] | None = None, progress: Progress | None = None) -> None:
+        """Reads what there is; with `stop`, also what comes, until it says so. All of it is durable at the end.
+
+        Raises:
+            DataError: a file is damaged, or was replaced by a shorter one.
+            ArtifactError: the disk is full or not writable; the last whole epoch is intact.
+        """
+        with ThreadPoolExecutor(_THREADS) as pool:
+            while True:
+                more = self._epoch(pool, stop, progress)
+                if stop is None and not more:
+                    return
+                if stop is not None and stop():
+                    return
+                if not more:
+                    time.sleep(_LOOK_SECONDS)
+                self.inputs.look()
+
+    def _epoch(self, pool: ThreadPoolExecutor, stop: Callable[[], bool] | None, progress: Progress | None) -> bool:
+        """Reads for a while and commits; returns whether there may be more to read at once."""
+        if not self.inputs.pending and not self._can_close(waiting=stop is not None):
+            return False
+        with writable(self.epochs.directory):
+            building = self.epochs.begin()
+            with Quarantine(building / QUARANTINE_FILE) as quarantine:
+                self._read(building, quarantine, pool, stop, progress)
+                self._close(building, quarantine, self.inputs.complete_until(waiting=stop is not None))
+                self._commit(building, quarantine)
+        return self.inputs.pending
+
+    def _read(
+        self,
+        building: Path,
+        quarantine: Quarantine,
+        pool: ThreadPoolExecutor,
+        stop: Callable[[], bool] | None,
+        progress: Progress | None,
+    ) -> None:
+        """Decodes blocks and closes windows on the way, until everything has been read or it is time to commit."""
+        decoder = BlockDecoder(self._schema, quarantine, self.lines)
+        reject = _rejecter(quarantine)
+        end = time.monotonic() + _COMMIT_SECONDS
+        held, impressions, feedback = 0, [], []
+
+        def enough() -> bool:
+            return time.monotonic() > end or (stop is not None and stop())
+
+        for read in _ahead(self.inputs, decoder, pool, waiting=stop is not None, enough=enough):
+            decoded = decoder.decode(read.block, read.path, 0, read.columns.result())
+            impressions.append(decoded[0])
+            feedback.append(decoded[1])
+            held += len(read.block.lines)
+            if progress is not None:
+                progress("reading the log", self.inputs.share)
+            if held >= max(self._step_rows, self.windows.rows):
+                self.windows.add(pl.concat(impressions), pl.concat(feedback), reject)
+                held, impressions, feedback = 0, [], []
+                self._close(building, quarantine, read.complete_until)
+        if impressions:
+            self.windows.add(pl.concat(impressions), pl.concat(feedback), reject)
+
+    def _close(self, building: Path, quarantine: Quarantine, complete_until: float) -> None:
+        """Writes the samples whose windows have closed."""
+        watermark = self._watermark(complete_until)
+        if watermark is None or self.windows.impressions.is_empty():
+            return
+        joined = self.windows.close(watermark, _rejecter(quarantine), self.joined)
+        if joined.is_empty():
+            return
+        number = len(list(building.glob(SAMPLES_GLOB)))
+        samples = self._complete(joined).collect()
+        samples.write_parquet(building / f"samples-{number:04d}.parquet", compression="lz4")
+
+    def _watermark(self, complete_until: float) -> int | None:
+        """Microseconds since 1970; None before the first event."""
+        late = self._lateness.total_seconds()
+        return int((complete_until - late) * 1e6) if complete_until > float("-inf") else None
+
+    def _can_close(self, *, waiting: bool) -> bool:
+        """Whether time alone has closed windows: a source that held the others up has gone idle."""
+        watermark = self._watermark(self.inputs.complete_until(waiting=waiting))
+        if watermark is None or self.windows.impressions.is_empty():
+            return False
+        oldest = self.windows.impressions["moment"].min()
+        assert isinstance(oldest, int)  # noqa: S101  there is one
+        return oldest <= watermark - self.windows.longest
+
+    def _commit(self, building: Path, quarantine: Quarantine) -> None:
+        self.windows.impressions.write_parquet(building / IMPRESSIONS_FILE, compression="lz4")
+        self.windows.feedback.write_parquet(building / FEEDBACK_FILE, compression="lz4")
+        self.quarantined += quarantine.counts
+        joined = dict(vars(self.joined))
+        books = EpochBooks(
+            made_for=self._made_for,
+            places=self.inputs.places,
+            closed=self.windows.closed,
+            latest=int(self.lines.latest),
+            lines=self.lines.lines,
+            blank=self.lines.blank,
+            unused=dict(sorted(self.lines.unused.items())),
+            quarantined=dict(sorted(self.quarantined.items())),
+            feedback_by_kind=joined.pop("feedback_by_kind"),
+            joined=joined,
+        )
+        self.epochs.commit(building, books)
+
+    def _open_windows(self, epoch: Path | None) -> OpenWindows:
+        if epoch is None or self._books is None:
+            return OpenWindows(self.spec.tasks, pl.DataFrame(), pl.DataFrame(), NOTHING_CLOSED)
+        try:
+            frames = (pl.read_parquet(epoch / IMPRESSIONS_FILE), pl.read_parquet(epoch / FEEDBACK_FILE))
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise ArtifactError(f"{epoch} is damaged: {error}. Restore it, or begin anew with --force.") from error
+        return OpenWindows(self.spec.tasks, *frames, self._books.closed)
+
+    def samples(self, until: datetime, quarantine: Quarantine) -> JoinedLog:
+        """All samples, sorted by (time, id): those that have left, and the open ones as they are now.
+
+        Args:
+            until: everything up to this moment has come; labels whose window is open then are missing.
+            quarantine: told of everything that was rejected, and of feedback that has no impression yet.
+
+        Returns:
+            In place of the impressions, columns of the samples table without its split; with `SPLIT_VALUE` where the
+            split goes by a column.
+        """
+        for path in self.epochs.quarantines():
+            quarantine.copy(path)
+        counts, parts = replace(self.joined), [pl.scan_parquet(path) for path in self.epochs.samples()]
+        if not self.windows.impressions.is_empty():
+            moment = (until - _EPOCH) // _MICROSECOND
+            parts.append(self._complete(self.windows.look(moment, _rejecter(quarantine), counts)))
+        samples = pl.concat(parts) if parts else pl.LazyFrame()
+        return JoinedLog(samples, counts.impressions, self.lines, counts, until)
+
+    def _complete(self, joined: pl.DataFrame) -> pl.LazyFrame:
+        rows = finish_labels(event_rows(joined.lazy(), self.spec, self._context, self._scalars), self.spec.tasks)
+        columns = [*sample_columns(self.spec), *([SPLIT_VALUE] if self._scalars else [])]
+        return self._attributes.attach(rows).select(columns)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A block that is being decoded, and the moment up to which everything has come once it is."""
+
+    path: Path
+    block: Block
+    columns: Future[Columns | None]
+    complete_until: float
+
+
+def _ahead(
+    inputs: Inputs, decoder: BlockDecoder, pool: ThreadPoolExecutor, *, waiting: bool, enough: Callable[[], bool]
+) -> Iterator[_Read]:
+    """Blocks, some of them decoded ahead; when it is enough, those that have been read and no more."""
+    ahead: deque[_Read] = deque()
+    for path, block in inputs:
+        columns = pool.submit(decoder.columns, block)
+        ahead.append(_Read(path, block, columns, inputs.complete_until(waiting=waiting)))
+        if enough():
+            break
+        if len(ahead) > _THREADS:
+            yield ahead.popleft()
+    yield from ahead
+
+
+def _rejecter(quarantine: Quarantine) -> Reject:
+    def reject(events: pl.DataFrame, reason: Any, detail: str) -> None:
+        known = [name for name in ("id", "kind", "impression", "user", "item", "moment") if name in events.columns]
+        for event in events.select(known).iter_rows(named=True):
+            quarantine.reject_event(event, reason, detail)
+
+    return reject
