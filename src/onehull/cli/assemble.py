@@ -15,4 +15,4 @@ def command(spec: SpecPath, data: DataDirectory = None, out: OutDirectory = None
     project = open_project(spec, data, out)
     assemble(project, force=force)
     project.console.print(report_table(read_report(project.samples.parent)))
-    project.console.print(f"Plots: {project.samples.parent / 'data_report.html'}")
+    project.console.print(f"Plots: {project.samples.parent / 'data_report.html'}", soft_wrap=True)

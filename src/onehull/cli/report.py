@@ -14,4 +14,4 @@ def command(spec: SpecPath, out: OutDirectory = None) -> None:
     project = open_project(spec, None, out)
     directory = project.samples.parent
     project.console.print(data_report_table(read_data_report(directory)))
-    project.console.print(f"With plots: {directory / 'data_report.html'}")
+    project.console.print(f"With plots: {directory / 'data_report.html'}", soft_wrap=True)

@@ -10,6 +10,7 @@ PSI: Siddiqi, Credit Risk Scorecards (2006), with its limits 0.1 and 0.25. Jense
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def drift(spec: Spec, samples: Path) -> Drift | None:
     first, last = ("train", "test") if days is None else days
     if first == last:
         return None
-    dated = frame.with_columns(pl.col(TIME).dt.strftime("%Y-%m-%d").alias("day"))
+    dated = frame.with_columns(pl.col(TIME).dt.date().alias("day"))
     names = [feature_column(name) for name in spec.features]
     parts = [
         drawn(dated.filter(pl.col(column) == value).select(names), _ROWS, spec.leakage.seed) for value in (first, last)
@@ -66,7 +67,7 @@ def drift(spec: Spec, samples: Path) -> Drift | None:
         for name, feature in spec.features.items()
     ]
     found.sort(key=lambda feature: -feature.psi)
-    return Drift(first=first, last=last, rows_first=rows_first, rows_last=rows_last, features=tuple(found))
+    return Drift(first=str(first), last=str(last), rows_first=rows_first, rows_last=rows_last, features=tuple(found))
 
 
 def psi(first: Floats, last: Floats) -> float:
@@ -82,15 +83,20 @@ def jensen_shannon(first: Floats, last: Floats) -> float:
     return float((p * np.log2(p / middle) + q * np.log2(q / middle)).sum() / 2)
 
 
-def _days(frame: pl.LazyFrame) -> tuple[str, str] | None:
+def _days(frame: pl.LazyFrame) -> tuple[date, date] | None:
     """The first and the last day with rows enough: a log often begins and ends in the middle of one."""
-    day = pl.col(TIME).dt.strftime("%Y-%m-%d").alias("day")
-    counted = frame.group_by(day).agg(pl.len().alias("rows")).drop_nulls().sort("day").collect(engine="streaming")
+    counted = (
+        frame.group_by(pl.col(TIME).dt.date().alias("day"))
+        .agg(pl.len().alias("rows"))
+        .drop_nulls()
+        .sort("day")
+        .collect(engine="streaming")
+    )
     if counted.is_empty():
         return None
     enough = counted.filter(pl.col("rows") >= max(_FEWEST_ROWS, counted["rows"].median() / 4))  # type: ignore[operator]
     days = enough["day"] if len(enough) else counted["day"]
-    return str(days[0]), str(days[-1])
+    return days[0], days[-1]
 
 
 def _feature_drift(name: str, feature: Feature, first: pl.Series, last: pl.Series) -> FeatureDrift:
