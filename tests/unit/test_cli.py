@@ -22,7 +22,8 @@ def onehull(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[st
 def test_every_verb_has_help_with_an_example():
     runner = CliRunner()
     names = [verb.__name__.rsplit(".", 1)[-1] for verb in VERBS]
-    assert " ".join(names) == "demo run update check schema world assemble prepare train evaluate export serve"
+    expected = "demo run update check schema world ingest assemble report prepare train evaluate export features serve"
+    assert " ".join(names) == expected
     for name in names:
         result = runner.invoke(build_app(), [name, "--help"])
         assert result.exit_code == 0

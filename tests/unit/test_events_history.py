@@ -70,7 +70,12 @@ def cases(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[str | None], list
     return rows, [user for user, _ in asked], [at(hour) for _, hour in asked]
 
 
-SCHEMA: dict[str, Any] = {"id": pl.String, TRUE_FROM: pl.Datetime("us", "UTC"), WRITTEN: pl.Datetime("us", "UTC"), "v": pl.String}
+SCHEMA: dict[str, Any] = {
+    "id": pl.String,
+    TRUE_FROM: pl.Datetime("us", "UTC"),
+    WRITTEN: pl.Datetime("us", "UTC"),
+    "v": pl.String,
+}
 
 
 @settings(max_examples=150, deadline=None)

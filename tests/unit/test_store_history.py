@@ -124,6 +124,7 @@ def test_a_repository_can_be_moved_and_follows_its_spec(tmp_path: Path):
     rows = pl.DataFrame({"user": ["a"], "item": ["x"], "time": [at(1)]})
     apply(spec({"time": "since"}), tmp_path, tmp_path / "store")
     shutil.move(tmp_path / "store", tmp_path / "moved")
+    assert {path.name for path in (tmp_path / "moved").iterdir()} >= {"registry.db", "online.db", "offline"}
     assert historical(tmp_path / "moved", rows)["x.colour"].to_list() == ["red"]
     users_only = {name: FEATURES[name] for name in ("city", "age")}
     apply(spec({"time": "since"}, features=users_only), tmp_path, tmp_path / "moved")

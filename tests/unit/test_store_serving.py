@@ -115,6 +115,20 @@ def test_a_user_is_ranked_by_what_the_store_knows_and_else_by_what_the_bundle_kn
     assert service.health()["status"] == "ok"
 
 
+def test_values_of_the_store_are_scored_as_those_of_the_bundle(data, spec, tables, tmp_path, serve_with):
+    _, users, _ = tables
+    users.select(user="id", interest="x.interest", age="x.age").write_parquet(data / "users.parquet")
+    apply(spec(), data, tmp_path / "store")
+    materialize(spec(), data, tmp_path / "store")
+    service = serve_with(tmp_path / "store")
+    from_bundle = replace(service.ranker, stored=None)
+    for user in users["id"]:
+        request = RankRequest(user=user, context=CONTEXT)
+        now, then = service.ranker.rank(request), from_bundle.rank(request)
+        assert (now.trace.stored.outcome, now.trace.missing) == ("found", then.trace.missing)
+        assert [(i.id, i.score, i.scores) for i in now.items] == [(i.id, i.score, i.scores) for i in then.items]
+
+
 def test_a_value_that_is_new_in_the_store_is_in_the_next_answer(stored, serve_with, data, spec):
     service = serve_with(stored)
     assert first(service, "u0")[0] == "i2"

@@ -14,8 +14,10 @@ from onehull.cli import (
     demo,
     evaluate,
     export,
+    features,
     ingest,
     prepare,
+    report,
     run,
     schema,
     serve,
@@ -28,7 +30,23 @@ from onehull.errors import OneHullError, SpecError
 
 EXIT_SPEC, EXIT_ERROR, EXIT_INTERRUPTED = 2, 1, 130
 
-VERBS = (demo, run, update, check, schema, world, ingest, assemble, prepare, train, evaluate, export, serve)
+VERBS = (
+    demo,
+    run,
+    update,
+    check,
+    schema,
+    world,
+    ingest,
+    assemble,
+    report,
+    prepare,
+    train,
+    evaluate,
+    export,
+    features,
+    serve,
+)
 """In the order of the help: the whole way first, then what it is made of."""
 
 

@@ -77,14 +77,15 @@ def connect(directory: Path) -> FeatureStore:
         MissingPartError: Feast is not installed.
         ArtifactError: there is no repository.
     """
+    settings = read_settings(directory)
     import_feast()
     from feast import FeatureStore, RepoConfig
 
-    settings = read_settings(directory)
     online = settings["online_store"]
     if online["type"] == "redis":
         online["connection_string"] += _secrets()
-    return FeatureStore(config=RepoConfig(**settings, repo_path=directory))
+    # Both arguments: Feast looks for the registry under the first, and for everything else under the second.
+    return FeatureStore(repo_path=str(directory), config=RepoConfig(**settings, repo_path=directory))
 
 
 def read_settings(directory: Path) -> dict[str, Any]:
@@ -121,7 +122,7 @@ def answering(directory: Path) -> Iterator[None]:
     """Turns what the client of an online store raises into an error of ours; neither holds a secret.
 
     Raises:
-        ArtifactError: the online store does not answer, or refuses.
+        ArtifactError: the online store does not answer, refuses, or has no room.
     """
     import sqlite3
 
@@ -129,9 +130,12 @@ def answering(directory: Path) -> Iterator[None]:
 
     try:
         yield
-    except (redis.RedisError, sqlite3.Error) as error:
+    except redis.RedisError as error:
         remedy = "Start it, or change the section store of the spec and apply it again."
         raise ArtifactError(f"{online_address(directory)} does not answer: {error}. {remedy}") from error
+    except sqlite3.Error as error:
+        remedy = "Free some space, or apply the spec again where the file is gone."
+        raise ArtifactError(f"{online_address(directory)} cannot be used: {error}. {remedy}") from error
 
 
 def _online_settings(store: Store) -> dict[str, Any]:
