@@ -79,6 +79,15 @@ def test_information_sees_what_no_order_shows():
     assert told(scores, label.astype(np.int64), everything) > 0.8
 
 
+def test_information_about_a_number_is_about_its_bins():
+    value = np.random.default_rng(10).normal(size=20_000)
+    everything = np.ones(20_000, dtype=bool)
+    assert told(number_scores(numbers(value)), bins_of(numbers(value**3), 16), everything) > 0.95
+    assert told(number_scores(numbers(-value)), bins_of(numbers(value + 1), 16), everything) > 0.95
+    noise = np.random.default_rng(11).normal(size=20_000)
+    assert told(number_scores(numbers(noise)), bins_of(numbers(value), 16), everything) < 0.01
+
+
 def test_a_missing_value_informs_like_a_value():
     label = np.arange(2000) % 2
     value = np.where(label == 1, np.random.default_rng(4).normal(size=2000), np.nan)

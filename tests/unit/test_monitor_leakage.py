@@ -308,7 +308,7 @@ def kuairand_spec(**extra: dict) -> Spec:
     document = json.loads(spec.model_dump_json())
     document["tasks"].pop("watch")
     document["fusion"] = {}
-    document["features"] |= extra
+    document["features"] = {name: document["features"][name] for name in ("user_id", "video_id", "tab")} | extra
     return load_spec(document)
 
 

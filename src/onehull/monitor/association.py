@@ -131,7 +131,8 @@ def information(scores: Scores, class_N: Ints, known_N: Mask) -> float | None:
         known_N: rows with a label.
     """
     class_K = class_N[known_N]
-    rarest = int(np.bincount(class_K).min(initial=len(class_K))) if len(class_K) else 0
+    rows_C = np.bincount(class_K)
+    rarest = int(rows_C[rows_C > 0].min(initial=len(class_K)))
     bin_N, bins = _bins(scores, known_N, max(2, min(_MOST_BINS, rarest // _ROWS_A_BIN)))
     classes = int(class_K.max(initial=0)) + 1
     joint_BC = np.bincount(bin_N[known_N] * classes + class_K, minlength=bins * classes).reshape(bins, classes)
