@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from onehull.cli.options import console
+from onehull.cli.signals import until_signal
 
 EXAMPLES = (
     "[bold]Examples[/]  onehull ingest segments --kafka 127.0.0.1:9092 --topic impressions --topic feedback\n\n"
@@ -76,18 +74,5 @@ def command(
         note=lambda text: screen.print(f"[yellow]![/] {text}", soft_wrap=True),
     )
     with screen.status(metrics.line()) as status:
-        reader.run(_until_signal(lambda: status.update(metrics.line())))
+        reader.run(until_signal(lambda: status.update(metrics.line())))
     screen.print(f"[green]✓[/] [bold]ingest[/]  {metrics.line()}  [dim]{out}[/]")
-
-
-def _until_signal(show: Callable[[], None]) -> Callable[[], bool]:
-    """Ctrl-C and SIGTERM end the reading: what was read becomes durable first."""
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-
-    def stop() -> bool:
-        show()
-        return ended.is_set()
-
-    return stop

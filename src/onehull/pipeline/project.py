@@ -78,6 +78,11 @@ class Project:
         return self.out / "samples" / "samples.parquet"
 
     @property
+    def stream(self) -> Path:
+        """Samples that have left a streamed log, and what is open."""
+        return self.out / "stream"
+
+    @property
     def transform(self) -> Path:
         """What analysis found."""
         return self.out / "records" / "transform.json"

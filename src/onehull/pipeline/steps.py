@@ -12,6 +12,7 @@ from onehull.errors import ArtifactError
 from onehull.pipeline.cache import Kept, build_once, file_state, fingerprint, finished_key
 from onehull.pipeline.progress import bar
 from onehull.pipeline.project import Baseline, Project
+from onehull.pipeline.stream import discard_stream, stream_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,6 +30,8 @@ class Step:
     """Fingerprint of everything that the artifact depends on; reads no artifact but cheap state."""
     build: Callable[[Project, Path], None]
     after: Step | None = None
+    forget: Callable[[Project], None] = lambda _: None
+    """Removes what the step keeps beside its directory, so that it begins anew."""
 
     def do(self, project: Project, *, force: bool = False) -> Kept:
         """Makes the artifact, or keeps it.
@@ -37,6 +40,8 @@ class Step:
             ArtifactError: the step before has not been done for this spec and these data.
         """
         self._require(project)
+        if force:
+            self.forget(project)
 
         def build(partial: Path) -> None:
             self.build(project, partial)
@@ -76,11 +81,18 @@ _LEARNING = {"tower", "head", "transform", "loss", "huber_delta"}
 
 
 def _assemble_key(project: Project) -> str:
+    files = [file_state(file) for file in project.input_files()]
+    return fingerprint(samples_key(project), project.spec.section("data", "leakage"), files)
+
+
+def samples_key(project: Project) -> str:
+    """Fingerprint of what the spec says of each sample, whatever the input and the split."""
     spec = project.spec
     columns = {name: (f.kind, f.column, getattr(f, "separator", None)) for name, f in spec.features.items()}
     labels = {name: task.model_dump(mode="json", exclude=_LEARNING) for name, task in spec.tasks.items()}
-    files = [file_state(file) for file in project.input_files()]
-    return fingerprint(_code_version(), spec.section("data", "leakage"), columns, labels, files)
+    data = spec.data.model_dump(mode="json", exclude={"split"})
+    column = getattr(spec.data.split, "column", None)
+    return fingerprint(_code_version(), data, column, columns, labels)
 
 
 def _assemble(project: Project, partial: Path) -> None:
@@ -89,7 +101,8 @@ def _assemble(project: Project, partial: Path) -> None:
 
     project.check_data()
     with bar(project.console, "assemble") as shown:
-        assemble(project.spec, project.data, partial, progress=shown.share)
+        with stream_of(project, samples_key(project)) as stream:
+            assemble(project.spec, project.data, partial, progress=shown.share, stream=stream)
         inspect(project, partial, shown)
 
 
@@ -174,7 +187,7 @@ def _code_version() -> str:
     return version("onehull")
 
 
-ASSEMBLE = Step("assemble", lambda p: p.samples.parent, _assemble_key, _assemble)
+ASSEMBLE = Step("assemble", lambda p: p.samples.parent, _assemble_key, _assemble, forget=discard_stream)
 PREPARE = Step("prepare", lambda p: p.transform.parent, _prepare_key, _prepare, ASSEMBLE)
 TRAIN = Step("train", lambda p: p.training, _train_key, _train, PREPARE)
 EVALUATE = Step("evaluate", lambda p: p.evaluation, _evaluate_key, _evaluate, TRAIN)

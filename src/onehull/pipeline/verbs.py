@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -13,7 +14,7 @@ from rich.console import Console
 from onehull.errors import ArtifactError
 from onehull.pipeline.cache import Kept, fingerprint, finished_key
 from onehull.pipeline.project import Baseline, Project
-from onehull.pipeline.steps import ASSEMBLE, EVALUATE, PREPARE, TRAIN, Step, evaluation_keys
+from onehull.pipeline.steps import ASSEMBLE, EVALUATE, PREPARE, TRAIN, Step, evaluation_keys, samples_key
 from onehull.spec import Spec
 
 if TYPE_CHECKING:
@@ -50,6 +51,19 @@ AnySpec = Project | Spec | str | Path
 def assemble(spec: AnySpec, **where: Unpack[Where]) -> Kept:
     """Joins events into samples, or reads ready-made tables: ``samples/``."""
     return _do(ASSEMBLE, spec, where)
+
+
+def follow(project: Project, stop: Callable[[], bool], show: Callable[[str], None]) -> None:
+    """Assembles events as they come: ``stream/``, which `assemble` makes the samples table of.
+
+    Args:
+        project: with ``data.events.lateness``.
+        stop: asked several times a second.
+        show: told the state in one line.
+    """
+    from onehull.pipeline.stream import follow as follow_log
+
+    follow_log(project, samples_key(project), stop, show)
 
 
 def prepare(spec: AnySpec, **where: Unpack[Where]) -> Kept:

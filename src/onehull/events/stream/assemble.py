@@ -59,6 +59,7 @@ class Stream:
         data_dir: directory that its paths are relative to.
         directory: where the epochs are kept; continued where there are some.
         made_for: fingerprint of what the spec says of samples.
+        read_only: another process adds to the stream: `run` does nothing.
         step_rows: events after which windows are closed, at least.
 
     Raises:
@@ -66,13 +67,21 @@ class Stream:
     """
 
     def __init__(
-        self, spec: Spec, data_dir: Path, directory: Path, made_for: str, *, step_rows: int = _STEP_ROWS
+        self,
+        spec: Spec,
+        data_dir: Path,
+        directory: Path,
+        made_for: str,
+        *,
+        read_only: bool = False,
+        step_rows: int = _STEP_ROWS,
     ) -> None:
         events = spec.data.events
         if events is None or events.lateness is None:
             raise DataError("data.events.lateness must be given to assemble a stream. Received None.")
         self.spec = spec
         self.epochs = Epochs(directory)
+        self.read_only = read_only
         self._step_rows = step_rows
         self._lateness = events.lateness
         sources = feature_sources(spec, data_dir)
@@ -81,15 +90,13 @@ class Stream:
         self._schema = event_schema(spec, self._context, self._scalars)
         self._attributes = Attributes(spec, data_dir, sources)
         self._made_for = made_for
-        found = self.epochs.last()
-        if found is not None and found[1].made_for != made_for:
+        self._last, self._books, self.windows = self._resume()
+        if self._books is not None and self._books.made_for != made_for:
             rule = "holds samples of another spec (features, tasks or data differ)"
             raise ArtifactError(f"{directory} {rule}. Begin anew with --force, or choose another --out.")
-        self._books = found[1] if found is not None else None
         self.inputs = Inputs(
             data_dir, [events.impressions, events.feedback], self._books.places if self._books is not None else {}
         )
-        self.windows = self._open_windows(found[0] if found is not None else None)
         self.joined = JoinCounts()
         self.lines = LineCounts()
         self.quarantined: Counter[str] = Counter()
@@ -107,6 +114,8 @@ class Stream:
             DataError: a file is damaged, or was replaced by a shorter one.
             ArtifactError: the disk is full or not writable; the last whole epoch is intact.
         """
+        if self.read_only:
+            return
         with ThreadPoolExecutor(_THREADS) as pool:
             while True:
                 more = self._epoch(pool, stop, progress)
@@ -204,16 +213,24 @@ class Stream:
             feedback_by_kind=joined.pop("feedback_by_kind"),
             joined=joined,
         )
-        self.epochs.commit(building, books)
+        self._last = self.epochs.commit(building, books)
 
-    def _open_windows(self, epoch: Path | None) -> OpenWindows:
-        if epoch is None or self._books is None:
-            return OpenWindows(self.spec.tasks, pl.DataFrame(), pl.DataFrame(), NOTHING_CLOSED)
-        try:
-            frames = (pl.read_parquet(epoch / IMPRESSIONS_FILE), pl.read_parquet(epoch / FEEDBACK_FILE))
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise ArtifactError(f"{epoch} is damaged: {error}. Restore it, or begin anew with --force.") from error
-        return OpenWindows(self.spec.tasks, *frames, self._books.closed)
+    def _resume(self) -> tuple[Path | None, EpochBooks | None, OpenWindows]:
+        """The last epoch; another process that adds one takes away what was open at the end of the one before."""
+        for last_try in (False, False, True):
+            found = self.epochs.last()
+            if found is None:
+                break
+            epoch, books = found
+            try:
+                frames = (pl.read_parquet(epoch / IMPRESSIONS_FILE), pl.read_parquet(epoch / FEEDBACK_FILE))
+            except (OSError, pl.exceptions.PolarsError) as error:
+                if last_try:
+                    remedy = "Restore it, or begin anew with --force."
+                    raise ArtifactError(f"{epoch} is damaged: {error}. {remedy}") from error
+            else:
+                return epoch, books, OpenWindows(self.spec.tasks, *frames, books.closed)
+        return None, None, OpenWindows(self.spec.tasks, pl.DataFrame(), pl.DataFrame(), NOTHING_CLOSED)
 
     def samples(self, until: datetime, quarantine: Quarantine) -> JoinedLog:
         """All samples, sorted by (time, id): those that have left, and the open ones as they are now.
@@ -226,14 +243,18 @@ class Stream:
             In place of the impressions, columns of the samples table without its split; with `SPLIT_VALUE` where the
             split goes by a column.
         """
-        for path in self.epochs.quarantines():
+        counts, parts = replace(self.joined), [pl.scan_parquet(path) for path in self.sample_files()]
+        for path in self.epochs.quarantines(self._last) if self._last is not None else ():
             quarantine.copy(path)
-        counts, parts = replace(self.joined), [pl.scan_parquet(path) for path in self.epochs.samples()]
         if not self.windows.impressions.is_empty():
             moment = (until - _EPOCH) // _MICROSECOND
             parts.append(self._complete(self.windows.look(moment, _rejecter(quarantine), counts)))
         samples = pl.concat(parts) if parts else pl.LazyFrame()
         return JoinedLog(samples, counts.impressions, self.lines, counts, until)
+
+    def sample_files(self) -> list[Path]:
+        """Parquet files of the samples that have left, sorted by (time, id) throughout."""
+        return list(self.epochs.samples(self._last)) if self._last is not None else []
 
     def _complete(self, joined: pl.DataFrame) -> pl.LazyFrame:
         rows = finish_labels(event_rows(joined.lazy(), self.spec, self._context, self._scalars), self.spec.tasks)

@@ -97,12 +97,15 @@ class Epochs:
                 (old / name).unlink(missing_ok=True)
         return place
 
-    def samples(self) -> Iterator[Path]:
-        """Files of the samples that have left, in order."""
-        for epoch in self.all():
+    def samples(self, last: Path) -> Iterator[Path]:
+        """Files of the samples that have left up to the end of an epoch, in order."""
+        for epoch in self._until(last):
             yield from sorted(epoch.glob(SAMPLES_GLOB))
 
-    def quarantines(self) -> Iterator[Path]:
-        """Files of the rejected lines, in order."""
-        for epoch in self.all():
+    def quarantines(self, last: Path) -> Iterator[Path]:
+        """Files of the rejected lines up to the end of an epoch, in order."""
+        for epoch in self._until(last):
             yield epoch / QUARANTINE_FILE
+
+    def _until(self, last: Path) -> Iterator[Path]:
+        return (epoch for epoch in self.all() if int(epoch.name) <= int(last.name))

@@ -1,0 +1,92 @@
+"""The stream of a project: one process adds to it, and any process reads what has been added."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from onehull.errors import ArtifactError, DataError
+from onehull.pipeline.project import Project
+
+if TYPE_CHECKING:
+    from onehull.events.stream import Stream
+
+
+def follow(project: Project, key: str, stop: Callable[[], bool], show: Callable[[str], None]) -> None:
+    """Assembles what comes, until it is told to stop; all of it is durable then.
+
+    Args:
+        project: with ``data.events.lateness``.
+        key: fingerprint of what the spec says of samples.
+        stop: asked several times a second.
+        show: told the state in one line.
+
+    Raises:
+        DataError: the spec names no lateness, or a file is damaged.
+        ArtifactError: another process follows, or the disk is full.
+    """
+    with stream_of(project, key) as stream:
+        if stream is None:
+            raise DataError(f"{project.source}: data.events.lateness must be given to follow a log. Received None.")
+        if stream.read_only:
+            rule = f"{project.stream} is being added to by another process"
+            raise ArtifactError(f"{rule}. Stop it, or choose another --out.")
+
+        def told() -> bool:
+            gone, held = stream.joined.impressions, stream.windows.rows
+            show(f"{stream.lines.lines:,} lines, {gone:,} samples have left, {held:,} events are open")
+            return stop()
+
+        stream.run(stop=told)
+
+
+@contextmanager
+def stream_of(project: Project, key: str) -> Iterator[Stream | None]:
+    """The stream that assembly takes its samples from; None where the spec joins the log at once.
+
+    Where another process follows the log, it is read as far as that one has come.
+
+    Args:
+        project: the project.
+        key: fingerprint of what the spec says of samples.
+    """
+    from onehull.events.stream import Stream
+
+    if project.spec.data.events is None or project.spec.data.events.lateness is None:
+        yield None
+        return
+    with _owned(project) as owned:
+        yield Stream(project.spec, project.data, project.stream, key, read_only=not owned)
+
+
+def discard_stream(project: Project) -> None:
+    """Forgets what was assembled, so that the log is read anew.
+
+    Raises:
+        ArtifactError: another process adds to it.
+    """
+    if not project.stream.exists():
+        return
+    with _owned(project) as owned:
+        if not owned:
+            raise ArtifactError(f"{project.stream} is being added to by another process. Stop it first.")
+        shutil.rmtree(project.stream)
+
+
+@contextmanager
+def _owned(project: Project) -> Iterator[bool]:
+    project.out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(project.out / ".stream.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
