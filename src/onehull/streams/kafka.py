@@ -24,6 +24,8 @@ from onehull.streams.sinks import KafkaSink, Message
 _BATCH = 10_000
 _POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 60.0
+_FETCHING = {"queued.min.messages": 1_000_000, "fetch.queue.backoff.ms": 10}
+"""The client's own values let it sleep for a second whenever 100,000 messages of a partition wait in it."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class KafkaIngest(Ingest):
         self._member = False
         self._fatal: Exception | None = None
         common = {**QUIET, **(topics.settings or {}), "bootstrap.servers": topics.servers, "error_cb": self._on_error}
-        self._consumer = checked(self._kafka.Consumer, {**common, **self._consumer_settings()})
+        self._consumer = checked(self._kafka.Consumer, {**_FETCHING, **common, **self._consumer_settings()})
         self._places = KafkaPlaces(self._consumer, common, out, topics.start, self._note)
         self._places.check_topics([*topics.topics, *([topics.quarantine] if topics.quarantine else [])])
         self._refused = KafkaSink(topics.servers, topics.settings, _PATIENCE_SECONDS) if topics.quarantine else None
