@@ -133,7 +133,7 @@ def test_what_a_worker_raises_is_the_error(tmp_path: Path):
     content = bytearray(path.read_bytes())
     content[4:20] = b"\xff" * 16
     path.write_bytes(content)
-    with pytest.raises(RunnerError, match=r"the Beam pipeline failed: .*Read"):
+    with pytest.raises(RunnerError, match=r"the Beam pipeline failed: .+\. What its workers said"):
         measure_on_beam({"user": FEATURES["user"]}, path, tmp_path / "workspace")
 
 

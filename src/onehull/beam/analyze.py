@@ -48,7 +48,7 @@ def measure_on_beam(
         MissingPartError: apache-beam or tensorflow-transform is not installed.
         RunnerError: the options cannot be read, or the pipeline failed.
     """
-    require_beam()
+    require_beam("tensorflow_transform")
     table = pl.scan_parquet(samples)
     check_columns(features, table)
     from onehull.beam.measuring import find

@@ -40,7 +40,7 @@ def preprocessing_fn_of(spec: Spec) -> PreprocessingFn:
     Raises:
         MissingPartError: apache-beam or tensorflow-transform is not installed.
     """
-    require_beam()
+    require_beam("tensorflow_transform")
     features = dict(spec.features)
 
     def preprocessing_fn(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def pipeline_options(flags: str = "") -> Any:
         Beam's ``PipelineOptions``.
 
     Raises:
-        MissingPartError: apache-beam or tensorflow-transform is not installed.
+        MissingPartError: apache-beam is not installed.
         RunnerError: a flag that Beam does not know, or a value that it cannot read.
     """
     require_beam()
@@ -50,13 +50,16 @@ def pipeline_options(flags: str = "") -> Any:
     return options
 
 
-def require_beam() -> None:
-    """Checks that Beam and TensorFlow Transform can be imported.
+def require_beam(*modules: str) -> None:
+    """Checks that modules of Beam's world can be imported.
+
+    Args:
+        modules: their names, ``apache_beam`` among them or not.
 
     Raises:
         MissingPartError: one of them is not installed.
     """
-    for module in ("apache_beam", "tensorflow_transform"):
+    for module in ("apache_beam", *modules):
         try:
             import_module(module)
         except ImportError as error:
