@@ -1,4 +1,4 @@
-"""How long feedback takes, against the window of its task: read from the log, for impressions that became samples."""
+"""How long feedback takes, against the window of its task: of a large log, of every n-th line of feedback."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import polars as pl
 from onehull.events.files import find_files
 from onehull.events.lines import read_blocks
 from onehull.events.times import LAST_SECOND, seconds_since_1970
-from onehull.monitor.part import count_lines, is_drawn
+from onehull.monitor.part import count_lines
 from onehull.monitor.report import Delay
 from onehull.spec import Spec
 from onehull.spec.samples import SAMPLE, TIME, id_text
 from onehull.spec.tasks import Task
 
 _LINES = 500_000
-"""Feedback that is looked at; of a larger log that of drawn impressions."""
+"""About as many lines are decoded."""
 _SHARES = 41
 _SECOND = 1_000_000
 
@@ -41,14 +41,14 @@ def feedback_delays(spec: Spec, data_dir: Path, samples: Path) -> tuple[tuple[De
         samples: the samples made from it.
 
     Returns:
-        One entry a task, and the share of impressions whose feedback was looked at.
+        One entry a task, and the share of lines that was looked at.
     """
     if spec.data.events is None:
         return (), 0.0
     files = find_files(data_dir, spec.data.events.feedback)
-    share = min(1.0, _LINES / max(1, count_lines(files)))
+    step = -(-count_lines(files) // _LINES) or 1
     kinds = {task.event for task in spec.tasks.values()}
-    blocks = [_read(block.lines, kinds, share) for file in files for block in read_blocks(file)]
+    blocks = [_read(block.lines[::step], kinds) for file in files for block in read_blocks(file)]
     shown = pl.scan_parquet(samples).select(SAMPLE, pl.col(TIME).cast(pl.Int64).alias("shown"))
     schema = {"event": pl.String, SAMPLE: pl.String, "time": pl.Int64}
     feedback = pl.concat([pl.DataFrame(schema=schema), *blocks]).unique()
@@ -59,10 +59,10 @@ def feedback_delays(spec: Spec, data_dir: Path, samples: Path) -> tuple[tuple[De
         .filter(pl.col("delay") >= 0)
         .collect(engine="streaming")
     )
-    return tuple(_delay(name, task, delays) for name, task in spec.tasks.items()), share
+    return tuple(_delay(name, task, delays) for name, task in spec.tasks.items()), 1 / step
 
 
-def _read(lines: list[bytes], kinds: set[str | None], share: float) -> pl.DataFrame:
+def _read(lines: list[bytes], kinds: set[str | None]) -> pl.DataFrame:
     """Kind, impression and moment of the feedback that a task reads; broken lines are told by the assembly's books."""
     decoder = msgspec.json.Decoder(_Feedback)
     rows: list[tuple[str, str, int]] = []
@@ -72,7 +72,7 @@ def _read(lines: list[bytes], kinds: set[str | None], share: float) -> pl.DataFr
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
         reference = id_text(event.impression)
-        if event.event not in kinds or reference is None or not is_drawn(reference, share):
+        if event.event not in kinds or reference is None:
             continue
         seconds = seconds_since_1970(event.time)
         if math.isfinite(seconds) and 0 <= seconds < LAST_SECOND:

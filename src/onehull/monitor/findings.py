@@ -54,7 +54,7 @@ class Finding(Section):
         """The same as a fault of the spec."""
         remedy = (
             "Remove the feature. If its value is known before the outcome, name it in leakage.allowed "
-            f"(limit: leakage.{_LIMITS[self.sign]})."
+            f"(limit: leakage.{LIMITS[self.sign]})."
         )
         return Fault(f"features.{self.feature}", f"{_RULES[self.sign]}: {self.text}", remedy=remedy, has_value=False)
 
@@ -107,10 +107,11 @@ _SEEN: dict[Sign, str] = {
     "missing": "tells of a label by being missing",
     "newer": "is newer than some impressions",
 }
-_LIMITS: dict[Sign, str] = {
+LIMITS: dict[Sign, str] = {
     "auc": "auc",
     "correlation": "correlation",
     "information": "information",
     "missing": "missing_gap",
     "newer": "newer_share",
 }
+"""The field of the spec's section that holds the limit of each sign."""

@@ -14,7 +14,7 @@ import polars as pl
 
 from onehull.errors import DataError
 from onehull.monitor.association import FOLDS
-from onehull.monitor.findings import FeatureScore, Finding, LeakReport, Sign, level_of
+from onehull.monitor.findings import LIMITS, FeatureScore, Finding, LeakReport, Sign, level_of
 from onehull.monitor.newer import newer_findings
 from onehull.monitor.sample import training_rows
 from onehull.monitor.scores import Target, feature_views, score, strongest, targets
@@ -85,45 +85,28 @@ def _findings(one: FeatureScore, settings: Leakage) -> Iterator[Finding]:
     """At most one finding of what the values tell, and one of what their absence tells."""
     if one.entity_id:
         return
-    told: list[tuple[Sign, float | None, float, float, str]] = [
-        ("auc", one.auc, settings.auc, settings.suspicious_auc, "AUC {:.4f}"),
-        (
-            "correlation",
-            one.correlation,
-            settings.correlation,
-            settings.suspicious_correlation,
-            "rank correlation {:.4f}",
-        ),
-        (
-            "information",
-            one.information,
-            settings.information,
-            settings.suspicious_information,
-            "{:.1%} of the label's entropy",
+    rows = f"for task {one.task} on {one.rows:,} rows"
+    told = [
+        _beyond(one, settings, "auc", one.auc, f"AUC {one.auc or 0:.4f} {rows}"),
+        _beyond(one, settings, "correlation", one.correlation, f"rank correlation {one.correlation or 0:.4f} {rows}"),
+        _beyond(
+            one, settings, "information", one.information, f"{one.information or 0:.1%} of the label's entropy {rows}"
         ),
     ]
-    beyond = [
-        Finding(
-            level=level_of(one.feature, settings, leak=figure >= limit),
-            sign=sign,
-            feature=one.feature,
-            task=one.task,
-            figure=figure,
-            limit=limit,
-            text=f"{words.format(figure)} for task {one.task} on {one.rows:,} rows",
-        )
-        for sign, figure, limit, suspicious, words in told
-        if figure is not None and figure >= min(suspicious, limit)
-    ]
-    yield from sorted(beyond, key=lambda finding: finding.level != "leak")[:1]
-    gap = (one.missing_high or 0.0) - (one.missing_low or 0.0)
-    if gap >= min(settings.missing_gap, settings.suspicious_missing_gap):
-        yield Finding(
-            level=level_of(one.feature, settings, leak=gap >= settings.missing_gap),
-            sign="missing",
-            feature=one.feature,
-            task=one.task,
-            figure=gap,
-            limit=settings.missing_gap,
-            text=f"missing in {one.missing_high:.1%} of a class of task {one.task}, else in {one.missing_low:.1%}",
-        )
+    found = [finding for finding in told if finding is not None]
+    yield from sorted(found, key=lambda finding: finding.level != "leak")[:1]
+    low, high = one.missing_low or 0.0, one.missing_high or 0.0
+    text = f"missing in {high:.1%} of a class of task {one.task}, else in {low:.1%}"
+    gap = _beyond(one, settings, "missing", high - low, text)
+    if gap is not None:
+        yield gap
+
+
+def _beyond(one: FeatureScore, settings: Leakage, sign: Sign, figure: float | None, text: str) -> Finding | None:
+    """What a figure means beside its two limits; nothing below both."""
+    limit: float = getattr(settings, LIMITS[sign])
+    suspicious: float = getattr(settings, f"suspicious_{LIMITS[sign]}")
+    if figure is None or figure < min(suspicious, limit):
+        return None
+    level = level_of(one.feature, settings, leak=figure >= limit)
+    return Finding(level=level, sign=sign, feature=one.feature, task=one.task, figure=figure, limit=limit, text=text)

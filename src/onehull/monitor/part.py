@@ -69,6 +69,7 @@ def keeper(share: float) -> Callable[[bytes], bool]:
         share: of impressions, 0 … 1. A line that cannot be read is not drawn.
     """
     decoder = msgspec.json.Decoder(_Key)
+    limit = share * _HASHES
 
     def keep(line: bytes) -> bool:
         try:
@@ -76,14 +77,9 @@ def keeper(share: float) -> Callable[[bytes], bool]:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return False
         text = id_text(key.id if key.event == IMPRESSION else key.impression)
-        return text is not None and is_drawn(text, share)
+        return text is not None and zlib.crc32(text.encode(errors="replace")) < limit
 
     return keep
-
-
-def is_drawn(impression: str, share: float) -> bool:
-    """Whether an impression is drawn: a function of its id alone."""
-    return zlib.crc32(impression.encode(errors="replace")) < share * _HASHES
 
 
 def count_lines(files: list[Path]) -> int:

@@ -131,7 +131,7 @@ class DataReport(Section):
     """Kind of each task."""
     delays: tuple[Delay, ...]
     delays_share: float
-    """Share of the impressions whose feedback was looked at."""
+    """Share of the lines of feedback that was looked at."""
     rejected: tuple[Rejected, ...]
     leakage: LeakReport
     drift: Drift | None
