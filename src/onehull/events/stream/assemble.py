@@ -173,7 +173,7 @@ class Stream:
     def _close(self, building: Path, quarantine: Quarantine, complete_until: float) -> None:
         """Writes the samples whose windows have closed."""
         watermark = self._watermark(complete_until)
-        if watermark is None or self.windows.impressions.is_empty():
+        if watermark is None or self.windows.rows == 0:
             return
         joined = self.windows.close(watermark, _rejecter(quarantine), self.joined)
         if joined.is_empty():
@@ -246,7 +246,7 @@ class Stream:
         counts, parts = replace(self.joined), [pl.scan_parquet(path) for path in self.sample_files()]
         for path in self.epochs.quarantines(self._last) if self._last is not None else ():
             quarantine.copy(path)
-        if not self.windows.impressions.is_empty():
+        if self.windows.rows:
             moment = (until - _EPOCH) // _MICROSECOND
             parts.append(self._complete(self.windows.look(moment, _rejecter(quarantine), counts)))
         samples = pl.concat(parts) if parts else pl.LazyFrame()

@@ -75,6 +75,15 @@ class Source:
         )
         return len(rest) > 1 or _longer(rest[0], position)
 
+    def check_grown(self, root: Path) -> None:
+        """Raises DataError where what has been read is not there any more."""
+        file = root / self.place.file if self.place is not None else None
+        if file is None or self.place is None or file.suffix == ".gz" or not file.is_file():
+            return
+        if file.stat().st_size < self.place.bytes:
+            rule = f"{file} is shorter than what has been read of it ({self.place.bytes} bytes): it was replaced"
+            raise DataError(f"{rule}. Begin anew with --force, or give the new log another name.")
+
     def waiting_bytes(self, root: Path) -> int:
         """Bytes that have not been read (of packed files, about)."""
         return sum(file.stat().st_size for file in self.unread(root)) - (self.place.bytes if self.place else 0)
@@ -129,6 +138,7 @@ class Inputs:
         for name, files in found.items():
             source = self._sources.setdefault(name, Source(name, []))
             source.files = files
+            source.check_grown(self._root)
             if source.pending(self._root):
                 self._total += source.waiting_bytes(self._root)
                 self._drained.discard(name)
@@ -177,9 +187,6 @@ class Inputs:
         for file in source.unread(self._root):
             name, place = str(file.relative_to(self._root)), source.place
             start, lines = (place.bytes, place.lines) if place is not None and place.file == name else (0, 0)
-            if file.suffix != ".gz" and file.stat().st_size < start:
-                rule = f"{file} is shorter than what has been read of it ({start} bytes): it was replaced"
-                raise DataError(f"{rule}. Begin anew with --force, or give the new log another name.")
             for block in read_blocks(file, start, lines + 1):
                 if (whole := _whole_lines(block)).lines:
                     yield file, whole
