@@ -23,7 +23,7 @@ from onehull.export import Bundle, open_bundle
 from onehull.features.transform import VocabularyTransform
 from onehull.serve.about import about
 from onehull.serve.body import read_json
-from onehull.serve.event_log import EventLog
+from onehull.serve.event_broker import open_events
 from onehull.serve.metrics import CONTENT_TYPE, Metrics
 from onehull.serve.middleware import Counted, SecurityHeaders
 from onehull.serve.monitor import Monitor
@@ -37,28 +37,41 @@ from onehull.serve.stored import ItemRefresh, open_stored_users
 from onehull.serve.users import MAX_USERS, UserSearch
 
 
-def create_app(bundle: str | Path | Bundle, events: Path | None = None, features: Path | None = None) -> Starlette:
+def create_app(
+    bundle: str | Path | Bundle,
+    events: str | Path | None = None,
+    features: Path | None = None,
+    kafka: Mapping[str, str] | None = None,
+) -> Starlette:
     """The ranking service of a bundle, as an ASGI application.
 
     Args:
         bundle: a bundle, or its path.
-        events: directory of the event log. Default: none is kept, and feedback is answered with 503.
+        events: directory of the event log, or a topic of a broker, see `open_events`. Default: none is kept, and
+            feedback is answered with 503.
         features: a feature repository, which knows users and items of now. Default: the bundle's are ranked.
+        kafka: settings that pass through to the client of Kafka.
 
     Raises:
         ArtifactError: the bundle is damaged or has no items, the event log cannot be written, or the feature repository
             is not one of the bundle's spec.
-        MissingPartError: a feature repository is named, and Feast is not installed.
+        BrokerError: the broker has no such topic.
+        SpecError: `events` is no place for events.
+        MissingPartError: a feature repository is named, and Feast is not installed, or a broker, and not its client.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    service = build_service(opened, events, features=features)
+    service = build_service(opened, events, features=features, kafka=kafka)
     # The first call of a model pays for its plan (TensorFlow: a third of a second); no client should.
     service.ranker.rank(RankRequest(user="warm-up", log=False))
     return application(service)
 
 
 def build_service(
-    bundle: Bundle, events: Path | None, ranker: Ranker | None = None, features: Path | None = None
+    bundle: Bundle,
+    events: str | Path | None,
+    ranker: Ranker | None = None,
+    features: Path | None = None,
+    kafka: Mapping[str, str] | None = None,
 ) -> Service:
     """The parts of a service, from a bundle; the ranker, too, unless there is one."""
     ranker = ranker or Ranker.open(bundle)
@@ -66,11 +79,12 @@ def build_service(
         ranker = replace(ranker, stored=open_stored_users(bundle, features))
     monitor = Monitor(bundle.spec.monitoring, bundle.statistics.features)
     kinds = {task.event for task in bundle.spec.tasks.values() if task.event is not None}
+    metrics = Metrics(monitor, kinds or {"click", "like", "watch"})
     service = Service(
         ranker=ranker,
-        log=EventLog(events) if events is not None else None,
+        log=open_events(events, partial(metrics.error, "impression_lost"), kafka) if events is not None else None,
         monitor=monitor,
-        metrics=Metrics(monitor, kinds or {"click", "like", "watch"}),
+        metrics=metrics,
         users=UserSearch(ranker.users),
         about=about(bundle.manifest, bundle.spec, ranker, _choices(bundle)),
     )

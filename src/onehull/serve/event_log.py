@@ -13,27 +13,24 @@ name them in a spec as ``impressions-*.jsonl`` and ``feedback-*.jsonl``.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from onehull.errors import ArtifactError
-from onehull.serve.context import POSITION
+from onehull.serve.events import EventLine, Events, feedback_lines, impression_lines, moment
 from onehull.serve.requests import FeedbackEvent, RankRequest
 from onehull.serve.response import RankResponse
-from onehull.spec.events import IMPRESSION
 
 _NEW_FILE = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 
-class EventLog:
+class EventLog(Events):
     """Appends impressions and feedback to a directory.
 
     Args:
@@ -60,42 +57,18 @@ class EventLog:
             raise ArtifactError(f"{directory}: events cannot be written: {error}") from error
 
     def impressions(self, request: RankRequest, response: RankResponse, now: datetime | None = None) -> None:
-        """Appends what was served.
-
-        Raises:
-            OSError: the disk is full or gone; nothing of these lines is in the log.
-        """
-        moment = now or datetime.now(UTC)
-        version = f"{response.model['name']}/{response.model['version']}"
-        lines = [
-            {
-                "event": IMPRESSION,
-                "id": item.impression,
-                "time": _iso(moment),
-                "user": request.user,
-                "item": item.id,
-                "context": {**request.context, POSITION: item.rank - 1},
-                "request": response.request,
-                "model": version,
-                "score": item.score,
-            }
-            for item in response.items
-            if item.impression is not None
-        ]
-        self._append("impressions", moment, lines, durable=False)
+        """See `Events.impressions`."""
+        day = moment(now)
+        self._append("impressions", day, impression_lines(request, response, day), durable=False)
 
     def feedback(self, events: Iterable[FeedbackEvent], now: datetime | None = None) -> None:
-        """Appends feedback and waits until it is on the disk.
+        """See `Events.feedback`."""
+        day = moment(now)
+        self._append("feedback", day, feedback_lines(events, day), durable=True)
 
-        Raises:
-            OSError: the disk is full or gone; nothing of these events is in the log.
-        """
-        moment = now or datetime.now(UTC)
-        lines = []
-        for event in events:
-            line = {**event.model_dump(exclude_none=True), "time": _iso(event.time or moment)}
-            lines.append(line)
-        self._append("feedback", moment, lines, durable=True)
+    def fault(self) -> str | None:
+        """See `Events.fault`: what fails here, fails at once."""
+        return None
 
     def close(self) -> None:
         """Flushes and closes; the directory is free for another service."""
@@ -104,13 +77,13 @@ class EventLog:
                 self._release(stream)
         self._owner.release()
 
-    def _append(self, stream: str, now: datetime, lines: Sequence[Mapping[str, Any]], *, durable: bool) -> None:
+    def _append(self, stream: str, now: datetime, lines: Sequence[EventLine], *, durable: bool) -> None:
         if not lines:
             return
-        data = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines)
+        data = b"".join(event.line + b"\n" for event in lines)
         with self._lock:
             file = self._open(stream, f"{now:%Y-%m-%d}")
-            _write_whole(file, data.encode("utf-8"))
+            _write_whole(file, data)
             written = [os.dup(other) for _, other in self._files.values()] if durable else []
         # Without the lock: a slow disk must not hold up the impressions of the feeds that are served meanwhile.
         try:
@@ -168,7 +141,3 @@ def _cut_torn_line(path: Path) -> None:
                 return
             size = begin
         file.truncate(0)
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -83,7 +83,7 @@ class Metrics:
         self._events.labels(kind if kind in self._kinds else "other").inc()
 
     def error(self, kind: str) -> None:
-        """Counts an error of the service itself: ``event_log`` or ``internal``."""
+        """Counts an error of the service itself: ``event_log``, ``impression_lost`` or ``internal``."""
         self._errors.labels(kind).inc()
 
     def text(self) -> bytes:

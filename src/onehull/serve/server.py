@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,8 +24,9 @@ def serve(
     *,
     host: str | None = None,
     port: int | None = None,
-    events: Path | None = _EVENTS,
+    events: str | Path | None = _EVENTS,
     features: Path | None = None,
+    kafka: Mapping[str, str] | None = None,
 ) -> None:
     """Serves a bundle until Ctrl-C or SIGTERM; requests that have begun are answered first.
 
@@ -33,24 +34,29 @@ def serve(
         bundle: a bundle: its latest version, or one version.
         host: address to listen on. Default: the spec's, loopback.
         port: port to listen on; 0 takes a free one. Default: the spec's.
-        events: directory of the event log; None keeps none.
+        events: directory of the event log, ``kafka://HOST:PORT/TOPIC`` or ``pubsub://PROJECT/TOPIC``; None keeps none.
         features: a feature repository, which knows users and items of now.
+        kafka: settings that pass through to the client of Kafka.
 
     Raises:
         ArtifactError: the bundle, the event log, the feature repository or the port cannot be used.
-        MissingPartError: a feature repository is named, and Feast is not installed.
+        BrokerError: the broker has no such topic.
+        SpecError: `events` is no place for events.
+        MissingPartError: a feature repository is named, and Feast is not installed, or a broker, and not its client.
     """
     opened = open_bundle(bundle)
     address = host if host is not None else opened.spec.serving.host
     number = free_port(address, port if port is not None else opened.spec.serving.port)
-    app = create_app(opened, events, features)
+    app = create_app(opened, events, features, kafka)
     console = Console(highlight=False)
 
     def ready() -> None:
         shown = f"[{address}]" if ":" in address else address
         manifest = opened.manifest
         console.print(f"[bold]{manifest.name}[/] version {manifest.version} is up: http://{shown}:{number}")
-        console.print(f"Events go to {events}/. Stop with Ctrl-C." if events else "No events are kept.", markup=False)
+        end = "" if "://" in str(events) else "/"
+        told = f"Events go to {events}{end}. Stop with Ctrl-C." if events else "No events are kept."
+        console.print(told, markup=False)
 
     with suppress(KeyboardInterrupt):
         asyncio.run(_serve(app, address, number, ready))

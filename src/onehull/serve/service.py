@@ -9,7 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from onehull.serve.event_log import EventLog
+from onehull.errors import BrokerError
+from onehull.serve.events import Events
 from onehull.serve.metrics import Metrics
 from onehull.serve.monitor import Monitor
 from onehull.serve.ranker import Ranker
@@ -36,7 +37,7 @@ class Service:
     """
 
     ranker: Ranker
-    log: EventLog | None
+    log: Events | None
     monitor: Monitor
     metrics: Metrics
     users: UserSearch
@@ -60,7 +61,7 @@ class Service:
             try:
                 self.log.impressions(request, response)
                 self.log_fault = None
-            except OSError as error:
+            except (OSError, BrokerError) as error:
                 self._log_failed(error)
                 note = "These impressions are not in the event log: it cannot be written."
                 return replace(response, notes=[*response.notes, note])
@@ -77,9 +78,9 @@ class Service:
         try:
             self.log.feedback(events)
             self.log_fault = None
-        except OSError as error:
+        except (OSError, BrokerError) as error:
             self._log_failed(error)
-            reason = error.strerror or type(error).__name__
+            reason = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
             raise refuse(503, "", f"the event log cannot be written: {reason}", None, "Send it again later.") from error
         for event in events:
             self.metrics.event(event.event)
@@ -88,8 +89,9 @@ class Service:
     def health(self) -> dict[str, Any]:
         """``ok``, or ``degraded`` with reasons; the service answers either way."""
         reasons = self.monitor.reasons()
-        if self.log_fault is not None:
-            reasons.append(f"event log: {self.log_fault}")
+        fault = self.log_fault or (self.log.fault() if self.log is not None else None)
+        if fault is not None:
+            reasons.append(f"event log: {fault}")
         if self.ranker.stored is not None and self.ranker.stored.fault is not None:
             reasons.append(f"feature store: {self.ranker.stored.fault}; the bundle's attributes of users stand in")
         if self.refresh is not None and self.refresh.fault is not None:
@@ -119,7 +121,7 @@ class Service:
         if self.log is not None:
             self.log.close()
 
-    def _log_failed(self, error: OSError) -> None:
+    def _log_failed(self, error: OSError | BrokerError) -> None:
         self.log_fault = str(error)
         self.metrics.error("event_log")
         _logger.error("the event log cannot be written: %s", error)

@@ -42,6 +42,9 @@ class Sink(ABC):
     Args:
         wait_seconds: how long the broker may take for a message.
         on_failure: hears why a posted message was lost; called from another thread.
+
+    Attributes:
+        fault: why the latest message was not taken; None after one that was.
     """
 
     def __init__(self, wait_seconds: float, on_failure: Callable[[str], None] | None = None) -> None:
@@ -50,6 +53,7 @@ class Sink(ABC):
         self._changed = threading.Condition()
         self._outstanding = 0
         self._lost: list[str] = []
+        self.fault: str | None = None
 
     @final
     def send(self, topic: str, messages: Sequence[Message]) -> None:
@@ -124,6 +128,7 @@ class Sink(ABC):
     def _told(self, fault: str | None) -> None:
         with self._changed:
             self._outstanding -= 1
+            self.fault = fault
             if fault is not None:
                 self._lost = [*self._lost[-999:], fault]
             self._changed.notify_all()
