@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 from rich.console import Console
 
@@ -44,6 +44,9 @@ class Where(TypedDict, total=False):
     """Do it again even if nothing has changed."""
 
 
+Engine = Literal["local", "beam"]
+"""What assembles and analyses."""
+
 AnySpec = Project | Spec | str | Path
 """An open project, a spec, or the path of one."""
 
@@ -66,9 +69,28 @@ def follow(project: Project, stop: Callable[[], bool], show: Callable[[str], Non
     follow_log(project, samples_key(project), stop, show)
 
 
-def prepare(spec: AnySpec, **where: Unpack[Where]) -> Kept:
-    """Analyses features and writes TFRecord shards: ``records/``."""
-    return _do(PREPARE, spec, where)
+def prepare(spec: AnySpec, *, engine: Engine = "local", beam_options: str = "", **where: Unpack[Where]) -> Kept:
+    """Analyses features and writes TFRecord shards: ``records/``.
+
+    Args:
+        spec: what is wanted.
+        engine: ``beam`` assembles, where that is to be done, and analyses on a runner of Apache Beam; the artifacts are
+            as good as the local ones and are kept as they are.
+        beam_options: Beam's flags, for example ``--runner=FlinkRunner --flink_master=host:8081``.
+        **where: see `Where`.
+
+    Raises:
+        MissingPartError: apache-beam or tensorflow-transform is not installed.
+        RunnerError: Beam's flags cannot be read, or a pipeline failed.
+    """
+    if engine == "local":
+        return _do(PREPARE, spec, where)
+    from onehull.pipeline.on_beam import steps_on_beam
+
+    project = open_project(spec, where)
+    with project.locked():
+        kept = [step.do(project, force=where.get("force", False)) for step in steps_on_beam(project, beam_options)]
+        return kept[-1]
 
 
 def train(spec: AnySpec, **where: Unpack[Where]) -> Kept:
