@@ -16,10 +16,10 @@ from onehull.errors import ArtifactError, SpecError
 from onehull.events import assemble
 from onehull.spec import load_spec
 from onehull.store import apply, historical
+from tests.redis_server import needs_feast
 
-pytest.importorskip("feast", reason='Feast is not installed: pip install "onehull[feast]"')
 # From Python 3.13 on, SQLite connections that Feast leaves to the garbage collector warn.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+pytestmark = [needs_feast, pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")]
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 FEATURES: dict[str, Any] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,9 +15,9 @@ import pytest
 from onehull.errors import ArtifactError, MissingPartError
 from onehull.spec import load_spec
 from onehull.store import StoredUsers, apply, materialize, status
-from tests.redis_server import RedisServer, require_redis
+from tests.redis_server import RedisServer, needs_feast, require_redis
 
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+pytestmark = [needs_feast, pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")]
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 SESAME = "s3cret,with=commas"
@@ -72,7 +74,6 @@ def write_users(directory: Path, *rows: tuple[str, str | None, float, float]) ->
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    pytest.importorskip("feast", reason='Feast is not installed: pip install "onehull[feast]"')
     (tmp_path / "items.csv").write_text("iid,colour,title\n1,red,One\n2,blue,Two\n")
     samples = "user,item,when,day,is_click\n" + "".join(f"u1,1,2026-01-01T00:00:0{day},{day},0\n" for day in range(3))
     (tmp_path / "samples.csv").write_text(samples)
@@ -185,11 +186,23 @@ def test_a_repository_of_another_spec_is_not_filled(data: Path):
 
 
 def test_without_feast_the_message_says_how_to_get_it(data: Path, monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "feast", None)
     with pytest.raises(MissingPartError, match=r'pip install "onehull\[feast\]"'):
         apply(spec(), data, data / "store")
+
+
+def test_feast_does_not_make_the_metrics_of_two_services_one():
+    code = (
+        "from onehull.store.connect import import_feast\n"
+        "import_feast()\n"
+        "import os\n"
+        "import prometheus_client as p\n"
+        "a, b = (p.Counter('reads', 'reads', registry=p.CollectorRegistry()) for _ in range(2))\n"
+        "a.inc()\n"
+        "print(b._value.get(), [name for name in os.environ if name.startswith('PROMETHEUS')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == "0.0 []"
 
 
 def test_redis_gives_what_sqlite_gives_and_its_password_stands_nowhere(data: Path, redis_server, monkeypatch, caplog):

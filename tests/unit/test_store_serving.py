@@ -18,9 +18,9 @@ from onehull.serve.app import application, build_service
 from onehull.spec import Spec, load_spec
 from onehull.store import StoredUsers, apply, materialize
 from onehull.store.connect import ITEMS
-from tests.redis_server import RedisServer, require_redis
+from tests.redis_server import RedisServer, needs_feast, require_redis
 
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+pytestmark = [needs_feast, pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")]
 
 # In the small bundle u0 sails and u1 cooks; i0 is of sailing, i1 of cooking, i2 of music.
 CANDIDATES = ["i0", "i1", "i2"]
@@ -40,7 +40,6 @@ def write_items(directory: Path, *ids: str, title: str = "") -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    pytest.importorskip("feast", reason='Feast is not installed: pip install "onehull[feast]"')
     (tmp_path / "data").mkdir()
     write_users(tmp_path / "data", u0="music", new="cooking")
     write_items(tmp_path / "data", *CANDIDATES)
@@ -196,7 +195,6 @@ def test_a_redis_that_is_killed_while_it_ranks_costs_no_answer(data, spec, serve
 
 
 def test_a_service_starts_without_its_redis(data, spec, serve_with, tmp_path):
-    pytest.importorskip("redis")
     apply(spec(online="redis", redis="127.0.0.1:1"), data, tmp_path / "store")
     service = serve_with(tmp_path / "store")
     assert first(service, "u1")[:2] == ("i1", "skipped")

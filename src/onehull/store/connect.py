@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import prometheus_client  # noqa: F401  see import_feast
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -27,6 +28,7 @@ ITEMS = "items.parquet"
 SQLITE = "online.db"
 
 _CONNECT_SECONDS = 1.0
+_SHARED_METRICS = ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR")
 
 
 def offline_file(entity: str) -> str:
@@ -40,16 +42,24 @@ def pushed_file(entity: str) -> str:
 
 
 def import_feast() -> None:
-    """Makes sure that Feast is there.
+    """Makes sure that Feast is there, and that metrics of this process stay as they are.
+
+    Feast sets variables, when it is imported, that turn a Prometheus client to values in files, which everything in the
+    process shares. They are taken back, and this module has imported the client before, which settles where it keeps
+    its values.
 
     Raises:
         MissingPartError: it is not installed, or lacks the client of Redis.
     """
+    before = {name: os.environ.get(name) for name in _SHARED_METRICS}
     try:
         import feast  # noqa: F401
         import redis  # noqa: F401
     except ImportError as error:
         raise MissingPartError('The feature store needs Feast: pip install "onehull[feast]"') from error
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
 
 
 def write_settings(spec: Spec, directory: Path) -> None:
