@@ -1,5 +1,6 @@
 """Attributes with a history: a sample sees what was known at its time, and no more."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from onehull.spec import load_spec
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def at(hours: float | None) -> datetime | None:
-    return None if hours is None else START + timedelta(hours=hours)
+def at(hours: float) -> datetime:
+    return START + timedelta(hours=hours)
 
 
 def spec(user: dict[str, Any], features: dict[str, Any] | None = None, **data: Any):
@@ -40,7 +41,7 @@ def spec(user: dict[str, Any], features: dict[str, Any] | None = None, **data: A
     )
 
 
-def write_samples(directory: Path, users: list[str | None], hours: list[float | None]) -> None:
+def write_samples(directory: Path, users: list[str | None], hours: list[float]) -> None:
     frame = {"user": users, "when": [at(hour) for hour in hours], "day": [row % 3 for row in range(len(users))]}
     pl.DataFrame({**frame, "is_click": [0] * len(users)}).write_parquet(directory / "samples.parquet")
 
@@ -67,7 +68,7 @@ def cases(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[str | None], list
         for number, (key, true, written) in enumerate(keys)
     ]
     asked = draw(st.lists(st.tuples(ids | st.none() | st.just("nobody"), hours | st.none()), min_size=1, max_size=14))
-    return rows, [user for user, _ in asked], [at(hour) for _, hour in asked]
+    return rows, [user for user, _ in asked], [None if hour is None else at(hour) for _, hour in asked]
 
 
 SCHEMA: dict[str, Any] = {
@@ -115,6 +116,30 @@ def test_what_was_written_later_was_not_known(tmp_path: Path):
     }
     pl.DataFrame(rows).write_parquet(tmp_path / "users.parquet")
     assert cities(tmp_path, created="written") == ["first", "corrected", "second", "second"]
+
+
+def test_impressions_of_a_log_see_the_row_of_their_time(tmp_path: Path):
+    lines = [
+        {"event": "impression", "id": f"i{hour}", "time": at(hour).isoformat(), "user": "1", "item": "v", "context": {}}
+        for hour in range(6)
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "clicks.jsonl").write_text("")
+    since = [START.timestamp() + 3600 * hour for hour in (1, 4)]
+    pl.DataFrame({"uid": ["1", "1"], "city": ["a", "b"], "since": since}).write_ndjson(tmp_path / "users.jsonl")
+    document = {
+        "name": "test",
+        "data": {
+            "events": {"impressions": "log.jsonl", "feedback": "clicks.jsonl"},
+            "tables": {"user": {"path": "users.jsonl", "key": "uid", "time": "since"}},
+            "split": {"by": "time", "validation": "1h", "test": "1h"},
+        },
+        "features": {"city": {"kind": "categorical"}},
+        "tasks": {"click": {"kind": "binary", "event": "click", "window": "1m"}},
+    }
+    assemble(load_spec(document), tmp_path, tmp_path / "out")
+    samples = pl.read_parquet(tmp_path / "out" / "samples.parquet").sort("time")
+    assert samples["x.city"].to_list() == [None, "a", "a", "a", "b", "b"]
 
 
 @pytest.mark.parametrize(
