@@ -17,6 +17,7 @@ from onehull.events.files import find_files
 from onehull.events.inspect import data_faults
 from onehull.events.joined import JoinedLog, JoinLog, complete_until, join_log
 from onehull.events.labels import finish_labels
+from onehull.events.late import final_labels
 from onehull.events.log import Progress
 from onehull.events.measure import check_samples, measure, notes
 from onehull.events.quarantine import Quarantine
@@ -29,7 +30,7 @@ from onehull.files import replacing
 from onehull.spec import Spec
 from onehull.spec.data import ColumnSplit, EventLog, TimeSplit
 from onehull.spec.events import WORLD_MARKER
-from onehull.spec.samples import SPLIT
+from onehull.spec.samples import REPEATS, SPLIT
 
 
 def assemble(
@@ -134,6 +135,8 @@ def _stream_rows(
     if found.rows == 0:
         raise DataError(f"data.events: no usable impression in {found.lines.lines} lines.")
     rows = divide(found.impressions.with_row_index(POSITION), spec.data.split)
+    if REPEATS in found.impressions.collect_schema():
+        rows = final_labels(rows, spec.tasks, found.complete_until)
     return Rows(rows, found.rows, 0), _books(found, quarantine)
 
 
@@ -167,7 +170,7 @@ def _report(spec: Spec, data_dir: Path, rows: Rows, books: LogBooks | None, samp
         **measured,
         rows_read=rows.read,
         duplicates_dropped=rows.duplicates,
-        outside_split=rows.read - rows.duplicates - measured["rows"],
+        outside_split=rows.read - rows.duplicates - (measured["rows"] - measured["repeated"]),
         log=books,
         simulated=simulated,
         notes=tuple(notes(measured["tasks"], kinds, simulated)),

@@ -14,7 +14,7 @@ from onehull.events.files import find_files
 from onehull.events.names import ID, MOMENT, context_column
 from onehull.events.sources import ENTITIES, Source
 from onehull.spec import Spec
-from onehull.spec.samples import ITEM, SAMPLE, TIME, USER, feature_column, label_column
+from onehull.spec.samples import ITEM, REPEATS, SAMPLE, TIME, USER, feature_column, label_column
 
 _KEYS = {"user": USER, "item": ITEM}
 
@@ -28,9 +28,9 @@ def event_rows(joined: pl.LazyFrame, spec: Spec, context: Sequence[str], scalars
         context: features that come from the context.
         scalars: the split column, where there is one.
     """
-    position = [POSITION] if POSITION in joined.collect_schema() else []
+    present = joined.collect_schema()
     return joined.select(
-        *position,
+        *(name for name in (POSITION, REPEATS) if name in present),
         pl.col(ID).alias(SAMPLE),
         pl.col(MOMENT).cast(TIME_DTYPE).alias(TIME),
         USER,
@@ -44,7 +44,8 @@ def event_rows(joined: pl.LazyFrame, spec: Spec, context: Sequence[str], scalars
 def sample_columns(spec: Spec) -> list[str]:
     """Columns of the samples table but the split, in their order."""
     features = [feature_column(name) for name in spec.features]
-    return [SAMPLE, TIME, USER, ITEM, *features, *(label_column(name) for name in spec.tasks)]
+    repeats = [REPEATS] if any(getattr(task, "late", None) for task in spec.tasks.values()) else []
+    return [SAMPLE, TIME, USER, ITEM, *features, *(label_column(name) for name in spec.tasks), *repeats]
 
 
 class Attributes:

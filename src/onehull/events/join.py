@@ -28,7 +28,8 @@ from onehull.events.quarantine import Reason
 from onehull.spec.samples import label_column
 from onehull.spec.tasks import BinaryTask, MulticlassTask, Task
 
-_ROW, _SHOWN = "row", "shown"
+ROW, SHOWN = "row", "shown"
+"""Columns of matched feedback: the row of its impression, and the moment of it."""
 _MICROSECOND = timedelta(microseconds=1)
 
 Reject = Callable[[pl.DataFrame, Reason, str], None]
@@ -97,7 +98,7 @@ def label(
         reject: called with feedback that is older than its impression.
         counts: told where the events went.
     """
-    early = pl.col(MOMENT) < pl.col(_SHOWN)
+    early = pl.col(MOMENT) < pl.col(SHOWN)
     reject(matched.filter(early), "before_impression", "feedback must not be older than its impression")
     inside, counts.late = _inside_windows(matched.filter(~early), tasks)
     counts.impressions = len(impressions)
@@ -118,10 +119,10 @@ def match(feedback: pl.DataFrame, impressions: pl.DataFrame) -> tuple[pl.DataFra
     Returns:
         Feedback with the row and the moment of its impression; and the feedback that has none.
     """
-    shown = impressions.select(pl.col(ID).alias(REFERENCE), pl.col(MOMENT).alias(_SHOWN)).with_row_index(_ROW)
+    shown = impressions.select(pl.col(ID).alias(REFERENCE), pl.col(MOMENT).alias(SHOWN)).with_row_index(ROW)
     joined = feedback.join(shown, on=REFERENCE, how="left", maintain_order="left")
-    absent = pl.col(_ROW).is_null()
-    return joined.filter(~absent), joined.filter(absent).drop(_ROW, _SHOWN)
+    absent = pl.col(ROW).is_null()
+    return joined.filter(~absent), joined.filter(absent).drop(ROW, SHOWN)
 
 
 def first_of_each(events: pl.DataFrame, key: pl.Expr) -> tuple[pl.DataFrame, int, int]:
@@ -156,10 +157,10 @@ def delivery_key() -> pl.Expr:
 
 def _inside_windows(matched: pl.DataFrame, tasks: Mapping[str, Task]) -> tuple[pl.DataFrame, int]:
     """Feedback inside the window of a task, in an order that no file decides; and how much comes after every window."""
-    delay = pl.col(MOMENT) - pl.col(_SHOWN)
+    delay = pl.col(MOMENT) - pl.col(SHOWN)
     inside = [(pl.col(KIND) == task.event) & (delay <= window(task)) for task in tasks.values()]
     values = [name for name in matched.columns if name.startswith(value_column(""))]
-    used = matched.filter(pl.any_horizontal(inside)).sort(_ROW, MOMENT, *values)
+    used = matched.filter(pl.any_horizontal(inside)).sort(ROW, MOMENT, *values)
     return used, len(matched) - len(used)
 
 
@@ -171,9 +172,9 @@ def window(task: Task) -> int:
 def _raw_label(task: Task, used: pl.DataFrame, moments: np.ndarray, until: int) -> np.ndarray:
     """Raw values ``(rows,)``; NaN is missing."""
     length = window(task)
-    delay = pl.col(MOMENT) - pl.col(_SHOWN)
+    delay = pl.col(MOMENT) - pl.col(SHOWN)
     events = used.filter((pl.col(KIND) == task.event) & (delay <= length))
-    rows = events[_ROW].to_numpy()
+    rows = events[ROW].to_numpy()
     is_open = moments + length > until
     labels = np.full(len(moments), np.nan) if isinstance(task, MulticlassTask) else np.zeros(len(moments))
     if isinstance(task, BinaryTask):

@@ -11,7 +11,7 @@ import polars as pl
 from onehull.errors import DataError
 from onehull.events.report import TaskLabels
 from onehull.spec.features import Feature, VectorFeature
-from onehull.spec.samples import ITEM, SAMPLE, SPLIT, SPLITS, TIME, USER, feature_column, label_column
+from onehull.spec.samples import ITEM, REPEATS, SAMPLE, SPLIT, SPLITS, TIME, USER, feature_column, label_column
 from onehull.spec.tasks import BinaryTask, MulticlassTask, RegressionTask, Task
 
 
@@ -28,9 +28,12 @@ def measure(samples: Path, tasks: Mapping[str, Task]) -> dict[str, Any]:
             (label > 0).sum().alias(f"{name}/positive"),
             label.mean().alias(f"{name}/mean"),
         ]
+    has_repeats = REPEATS in frame.collect_schema()
+    columns.append((pl.col(REPEATS).count() if has_repeats else pl.lit(0)).alias(REPEATS))
     row = frame.select(columns).collect(engine="streaming").row(0, named=True)
     return {
         "rows": row["rows"],
+        "repeated": row[REPEATS],
         "splits": {name: row[name] for name in SPLITS},
         "tasks": {name: _task_labels(task, row, name) for name, task in tasks.items()},
         "time_first": row["first"],

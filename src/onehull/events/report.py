@@ -67,6 +67,8 @@ class AssemblyReport(Section):
 
     rows: int
     """Samples written."""
+    repeated: int = 0
+    """Samples among them that repeat an earlier one, because its label came late (see `tasks.NAME.late`)."""
     rows_read: int
     """Rows of the tables, or impressions of the log without repeated deliveries."""
     duplicates_dropped: int
@@ -121,7 +123,12 @@ def _rows_line(report: AssemblyReport) -> Text:
     text = f"{report.rows:,} samples: {parts}; {report.users:,} users, {report.items:,} items"
     if report.time_first is not None and report.time_last is not None:
         text += f"; {report.time_first:%Y-%m-%d %H:%M} to {report.time_last:%Y-%m-%d %H:%M} UTC"
-    for count, what in ((report.duplicates_dropped, "duplicates dropped"), (report.outside_split, "in no part")):
+    further = (
+        (report.repeated, "of them again, with a label that came late"),
+        (report.duplicates_dropped, "duplicates dropped"),
+        (report.outside_split, "in no part"),
+    )
+    for count, what in further:
         text += f"; {count:,} {what}" if count else ""
     return Text(text)
 

@@ -22,6 +22,7 @@ from onehull.model.heads import BinaryHead, MulticlassHead, RegressionHead
 from onehull.model.home import home
 from onehull.model.imputation import WithImputation
 from onehull.model.joint_loss import JointLoss
+from onehull.model.late_labels import LateCrossentropy
 from onehull.model.losses import Log1pLoss
 from onehull.model.mmoe import mmoe
 from onehull.model.multi_task_model import MultiTaskModel
@@ -147,6 +148,7 @@ def compile_model(
     section: Model | None = None,
     coverage: Mapping[str, float] | None = None,
     shares: Mapping[str, float] | None = None,
+    late_shares: Mapping[str, float] | None = None,
     steps_per_execution: int = 1,
     jit_compile: bool = False,
 ) -> None:
@@ -162,10 +164,12 @@ def compile_model(
         coverage: share of labelled rows of each task in training, where it is known. A loss that sees other rows than
             the labelled ones follows its own share.
         shares: share of positive labels of the binary tasks in training, for ``balance.reference: prior``.
+        late_shares: of tasks whose labels come late, the share of positives that did.
         steps_per_execution: steps between two calls of callbacks, for Keras' own `fit`.
         jit_compile: whether XLA compiles the step; on CPUs it is usually slower, and compiles each batch size.
     """
-    losses = {name: space_loss(name, tasks, section) or loss(task) for name, task in tasks.items()}
+    late = late_shares or {}
+    losses = {name: space_loss(name, tasks, section) or loss(task, late.get(name)) for name, task in tasks.items()}
     if coverage is not None:
         coverage = {name: share for name, share in coverage.items() if not isinstance(losses[name], JointLoss)}
     model.compile(
@@ -214,11 +218,18 @@ def head(name: str, task: Task, prior: float | None, seed: int) -> keras.layers.
             return MulticlassHead(task.classes, seed, name=name)
 
 
-def loss(task: Task) -> Any:
-    """The loss of a task, on the scale of its predictions."""
+def loss(task: Task, late_share: float | None = None) -> Any:
+    """The loss of a task, on the scale of its predictions.
+
+    Args:
+        task: the task.
+        late_share: of a task whose labels come late, the share of positives that did.
+    """
     match task:
         case BinaryTask():
-            return "binary_crossentropy"
+            late = task.late
+            share = 1.0 if late_share is None else late_share
+            return "binary_crossentropy" if late is None else LateCrossentropy(late.kind, share)
         case RegressionTask() if not isinstance(task.head, Linear):
             return duration_loss(task.head)
         case RegressionTask(transform="log1p"):

@@ -42,6 +42,8 @@ class LabelStatistics(Section):
     """Mean of log(1 + label), where all labels are above -1."""
     distribution: LabelDistribution | None = None
     """Of a regression task."""
+    late_share: float | None = None
+    """Of a task with ``late``: share of the positives that came after their sample had left first."""
 
     @property
     def coverage(self) -> float:

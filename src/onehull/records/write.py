@@ -27,7 +27,7 @@ from onehull.records.verify import note_checked
 from onehull.records.words import RowWords
 from onehull.spec.labels import LabelDistribution
 from onehull.spec.records import Records
-from onehull.spec.samples import SPLIT, SPLITS, SplitName, feature_column, label_column
+from onehull.spec.samples import REPEATS, SAMPLE, SPLIT, SPLITS, SplitName, feature_column, label_column
 
 _BATCH_ROWS = 8192
 
@@ -161,4 +161,17 @@ def _label_statistics(table: pl.LazyFrame, task: str, distribution: LabelDistrib
         .collect(engine="streaming")
         .row(0, named=True)
     )
-    return LabelStatistics(**counted, distribution=distribution)
+    return LabelStatistics(**counted, distribution=distribution, late_share=_late_share(table, task))
+
+
+def _late_share(table: pl.LazyFrame, task: str) -> float | None:
+    """Positives of training samples that were none in the sample's first row, over all of them."""
+    if REPEATS not in table.collect_schema():
+        return None
+    label, first = pl.col(label_column(task)), pl.col(REPEATS).is_null()
+    again = table.filter((pl.col(SPLIT) == "train") & (pl.col(REPEATS) == task) & (label == 1))
+    early = table.filter((pl.col(SPLIT) == "train") & first & (label == 1)).select(SAMPLE)
+    late = again.join(early, on=SAMPLE, how="anti").select(pl.len())
+    counts = pl.collect_all([late, early.select(pl.len())], engine="streaming")
+    came_late, came_early = (count.item() for count in counts)
+    return came_late / (came_late + came_early) if came_late + came_early else None

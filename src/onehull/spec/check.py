@@ -9,7 +9,9 @@ from onehull.errors import Fault, suggest
 from onehull.spec.balance_rules import balance_faults
 from onehull.spec.data import ColumnSplit, Data, FileSplit, RandomSplit, TimeSplit
 from onehull.spec.draft import Draft
+from onehull.spec.late import Late
 from onehull.spec.model_rules import model_faults
+from onehull.spec.section import format_duration
 from onehull.spec.tasks import BinaryTask, RegressionTask
 
 
@@ -20,6 +22,7 @@ def cross_faults(draft: Draft) -> list[Fault]:
         *_split_faults(draft),
         *_task_faults(draft),
         *_leak_faults(draft),
+        *_late_faults(draft),
         *balance_faults(draft),
         *model_faults(draft),
     ]
@@ -110,6 +113,27 @@ def _task_faults(draft: Draft) -> Iterator[Fault]:
             if feature is not None and feature.kind != "numeric":
                 yield Fault(f"{place}.duration", "must name a numeric feature for the head 'd2q'", task.duration)
         yield from _space_faults(draft, name)
+
+
+def _late_faults(draft: Draft) -> Iterator[Fault]:
+    for name, task in draft.tasks.items():
+        if isinstance(task, BinaryTask) and task.late is not None and draft.data is not None:
+            yield from _late_task_faults(draft, draft.data, name, task, task.late)
+
+
+def _late_task_faults(draft: Draft, data: Data, name: str, task: BinaryTask, late: Late) -> Iterator[Fault]:
+    place, events = f"tasks.{name}.late", data.events
+    if events is None or events.lateness is None:
+        remedy = "Say how late events may come, for example 10m."
+        yield Fault(place, "is for a streamed log: data.events.lateness must be given", late.kind, remedy)
+    if task.window is not None and late.wait >= task.window:
+        yield Fault(f"{place}.wait", "must be shorter than the task's window", format_duration(late.wait))
+    below = [other for other, one in draft.tasks.items() if one is not None and one.observed_when == name]
+    if task.observed_when is not None or below:
+        rule = (
+            "does not go with observed_when, of this task or of one that names it: a label that may change has no space"
+        )
+        yield Fault(place, rule, task.observed_when or below[0])
 
 
 def _space_faults(draft: Draft, name: str) -> Iterator[Fault]:

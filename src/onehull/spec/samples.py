@@ -9,6 +9,8 @@ One row a sample, one Parquet file, columns:
 - ``x.NAME``   raw value of feature NAME: String (categorical), Float64 (numeric), List(String) (list),
   List(Float32) (vector); null is missing
 - ``y.NAME``   Float64 label of task NAME on the label's own scale; null is a missing label
+- ``repeats``  String, only where a task has ``late``: the task for which the training row repeats an earlier one, whose
+  label was not final; its other labels are null. Null in all other rows
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 SAMPLE, SPLIT, TIME, USER, ITEM = "sample", "split", "time", "user", "item"
+REPEATS = "repeats"
 
 
 def feature_column(feature: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from onehull.spec.heads import Head, Linear
+from onehull.spec.late import Late
 from onehull.spec.section import Duration, Section
 
 
@@ -30,6 +31,9 @@ class BinaryTask(_Task):
     """Will it happen? Sigmoid and cross-entropy."""
 
     kind: Literal["binary"]
+    late: Late | None = None
+    """In a streamed log (`data.events.lateness`): samples leave before this task's window closes, and the loss corrects
+    for events that have not come. Default: they wait for the window to close."""
 
 
 class RegressionTask(_Task):

@@ -298,6 +298,7 @@ def _compiled_model(
         section=spec.model,
         coverage=coverage,
         shares=shares,
+        late_shares={name: share for name in tasks if (share := manifest.labels[name].late_share) is not None},
         jit_compile=choice.jit_compile,
     )
     return model
