@@ -7,6 +7,7 @@ OneHullError
 ├── ExportError      the author of the model: the exported forms do not agree
 ├── RequestError     the client of the service: a field of the request breaks a rule
 ├── BrokerError      the operator of a broker: it does not answer, refuses, or no longer holds what it should
+├── RunnerError      the operator of a Beam runner: its options cannot be read, or its pipeline failed
 └── MissingPartError the installer: an optional dependency or program is absent
 """
 
@@ -51,6 +52,10 @@ class RequestError(OneHullError):
 
 class BrokerError(OneHullError):
     """A broker does not answer, refuses, or no longer holds what it should."""
+
+
+class RunnerError(OneHullError):
+    """A Beam runner's options cannot be read, or its pipeline failed."""
 
 
 class MissingPartError(OneHullError):

@@ -1,5 +1,7 @@
 """Analysis on Beam gives the transform and the counts of the local engine."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,8 @@ pytest.importorskip("tensorflow_transform", reason='tensorflow-transform is not 
 
 from onehull.beam.analyze import measure_on_beam
 from onehull.beam.analyzers import RANKS, EqualFrequencyCombiner, sketch_epsilon
-from onehull.beam.runner import LOCAL_RUNNER, RunnerError, pipeline_options
-from onehull.errors import DataError
+from onehull.beam.runner import LOCAL_RUNNER, pipeline_options
+from onehull.errors import DataError, RunnerError
 from onehull.features import measure
 from onehull.features.quantiles import equal_frequency_boundaries
 from onehull.features.transform import MomentsTransform
@@ -141,3 +143,16 @@ def test_a_sketch_of_no_values_has_no_boundaries():
     combiner = EqualFrequencyCombiner(4)
     (found,) = combiner.extract_output(combiner.create_accumulator())
     assert found.tolist() == [np.inf] * 3
+
+
+def test_the_doors_load_no_beam_and_say_what_is_missing():
+    code = """
+import sys, onehull.beam, onehull.pipeline.on_beam
+loaded = {"apache_beam", "tensorflow", "tensorflow_transform"} & set(sys.modules)
+assert not loaded, loaded
+sys.modules["tensorflow_transform"] = None
+onehull.beam.preprocessing_fn_of(None)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    missing = 'MissingPartError: The beam engine needs tensorflow-transform: pip install "onehull[beam]"'
+    assert missing in done.stderr

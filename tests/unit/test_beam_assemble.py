@@ -12,8 +12,7 @@ from polars.testing import assert_frame_equal
 pytest.importorskip("apache_beam", reason='apache-beam is not installed: pip install "onehull[beam]"')
 
 from onehull.beam.assemble import BeamJoin, assemble_on_beam
-from onehull.beam.runner import RunnerError
-from onehull.errors import DataError
+from onehull.errors import DataError, RunnerError
 from onehull.events import assemble
 from onehull.spec import Spec, load_spec
 

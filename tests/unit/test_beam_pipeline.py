@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 pytest.importorskip("tensorflow_transform", reason='tensorflow-transform is not installed: pip install "onehull[beam]"')
 
-from onehull.beam.runner import RunnerError
 from onehull.cli.app import build_app
+from onehull.errors import RunnerError
 from onehull.events import read_report
 from onehull.features import Transform
 from onehull.features.transform import BucketsTransform, MomentsTransform

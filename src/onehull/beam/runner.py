@@ -7,14 +7,10 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from onehull.errors import MissingPartError, OneHullError
+from onehull.errors import MissingPartError, RunnerError
 
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.fn_runner.FnApiRunner"
 """Runs in this process. Beam's ``DirectRunner`` chooses the same, after it has tried to download another."""
-
-
-class RunnerError(OneHullError):
-    """A runner's options cannot be read, or its pipeline failed."""
 
 
 def pipeline_options(flags: str = "") -> Any:
