@@ -51,6 +51,15 @@ def test_outcomes_come_at_their_true_rates_and_only_after_a_click(tmp_path: Path
     assert len(events["like"] - events["click"]) <= 3
 
 
+def test_purchases_come_at_the_rate_that_is_asked_for(tmp_path: Path):
+    summary = simulate(tmp_path / "many", users=300, items=200, days=3, purchase_rate=0.04)
+    assert summary.true_rates["purchase"] == pytest.approx(0.04, abs=1e-5)
+    assert pl.read_parquet(tmp_path / "many" / "truth.parquet")["purchase"].mean() == pytest.approx(0.04, abs=1e-5)
+    assert ensure_world(tmp_path / "many", users=300, items=200, days=3, seed=0).purchase_rate == 0.008
+    with pytest.raises(ValueError, match=r"purchase_rate must be above 0 and below .* Received 0\.5"):
+        simulate(tmp_path / "too-many", users=30, items=20, days=2, purchase_rate=0.5)
+
+
 def test_every_trouble_that_was_put_in_is_counted(tmp_path: Path):
     summary = simulate(tmp_path, users=600, items=200, days=5, seed=3)
     for prefix in ("impressions", "feedback"):

@@ -91,8 +91,18 @@ def _choose_items(
     return chosen_N
 
 
-def true_probabilities(users: Users, items: Items, shown: Impressions) -> Truth:
-    """The model of behaviour that no pipeline ever sees."""
+def true_probabilities(users: Users, items: Items, shown: Impressions, purchase_rate: float = PURCHASE_RATE) -> Truth:
+    """The model of behaviour that no pipeline ever sees.
+
+    Args:
+        users: who watches.
+        items: what is watched.
+        shown: the impressions.
+        purchase_rate: mean probability of a purchase, below that of a click on a video that sells.
+
+    Raises:
+        ValueError: the rate cannot be reached.
+    """
     user, item = shown.user_N, shown.item_N
     match_N = np.einsum("nd,nd->n", users.taste_UD[user], items.vector_ID[item])
     long_N = np.log(items.duration_s_I[item] / 28.0)
@@ -106,7 +116,11 @@ def true_probabilities(users: Users, items: Items, shown: Impressions) -> Truth:
     attention_N = _sigmoid(0.2 + 0.5 * match_N + 0.3 * quality_N - 0.6 * long_N + users.patience_U[user])
     like_N = _calibrated(0.6 * match_N + 1.0 * quality_N + users.generosity_U[user], click_N, LIKE_RATE)
     sells_N = np.where(items.sells_I[item], 1.0, 0.0)
-    purchase_N = _calibrated(0.5 * match_N + 0.5 * quality_N - users.thrift_U[user], click_N * sells_N, PURCHASE_RATE)
+    buyers_N = click_N * sells_N
+    if purchase_rate != PURCHASE_RATE and not 0 < purchase_rate < buyers_N.mean():
+        rule = f"must be above 0 and below the rate of clicks on videos that sell, {buyers_N.mean():.3f} in this world"
+        raise ValueError(f"purchase_rate {rule}. Received {purchase_rate!r}.")
+    purchase_N = _calibrated(0.5 * match_N + 0.5 * quality_N - users.thrift_U[user], buyers_N, purchase_rate)
     return Truth(click_N, attention_N * items.duration_s_I[item], like_N, purchase_N)
 
 

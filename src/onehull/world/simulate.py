@@ -11,7 +11,7 @@ import numpy as np
 from onehull.errors import ArtifactError
 from onehull.spec.events import WORLD_MARKER
 from onehull.spec.section import Section
-from onehull.world.behaviour import Impressions, Outcomes, Truth, act, show, true_probabilities
+from onehull.world.behaviour import PURCHASE_RATE, Impressions, Outcomes, Truth, act, show, true_probabilities
 from onehull.world.log import count_kinds, deliver, feedback_lines, impression_lines, write_days, write_records
 from onehull.world.population import item_records, make_centres, make_items, make_users, user_records
 
@@ -27,6 +27,7 @@ class WorldSummary(Section):
     items: int
     days: int
     seed: int
+    purchase_rate: float = PURCHASE_RATE
     impressions: int
     true_rates: dict[str, float]
     """Mean true probability of each binary outcome, and mean watch seconds of a click."""
@@ -34,7 +35,15 @@ class WorldSummary(Section):
     """Lines of each kind, and the troubles that were put in: duplicates, late, orphan and broken lines."""
 
 
-def simulate(out: str | Path, *, users: int = 2000, items: int = 1000, days: int = 8, seed: int = 0) -> WorldSummary:
+def simulate(
+    out: str | Path,
+    *,
+    users: int = 2000,
+    items: int = 1000,
+    days: int = 8,
+    seed: int = 0,
+    purchase_rate: float = PURCHASE_RATE,
+) -> WorldSummary:
     """Writes the log of a simulated short-video app.
 
     Args:
@@ -44,12 +53,14 @@ def simulate(out: str | Path, *, users: int = 2000, items: int = 1000, days: int
         items: number of videos.
         days: length of the log.
         seed: of everything that is random.
+        purchase_rate: mean probability that an impression leads to a purchase.
 
     Returns:
         Sizes, true rates, and how many lines of each kind were delivered.
 
     Raises:
         ArtifactError: the directory cannot be written, or holds a log that is not simulated.
+        ValueError: so many purchases cannot come of the clicks.
     """
     directory = Path(out)
     random = np.random.default_rng(seed)
@@ -57,7 +68,7 @@ def simulate(out: str | Path, *, users: int = 2000, items: int = 1000, days: int
     people = make_users(users, centres_CD, random)
     videos = make_items(items, days, centres_CD, random)
     shown = show(people, videos, days, random)
-    truth = true_probabilities(people, videos, shown)
+    truth = true_probabilities(people, videos, shown, purchase_rate)
     outcomes = act(truth, random)
     impressions = deliver(impression_lines(shown), days * 86400.0, random)
     feedback = deliver(feedback_lines(shown, outcomes, random), days * 86400.0, random)
@@ -69,7 +80,8 @@ def simulate(out: str | Path, *, users: int = 2000, items: int = 1000, days: int
         write_days(directory, "impressions", impressions)
         write_days(directory, "feedback", feedback)
         _write_truth(directory / "truth.parquet", truth)
-        summary = _summary(shown, truth, outcomes, counts, users=users, items=items, days=days, seed=seed)
+        parameters = {"users": users, "items": items, "days": days, "seed": seed}
+        summary = _summary(shown, truth, outcomes, counts, purchase_rate, **parameters)
         (directory / WORLD_MARKER).write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise ArtifactError(f"{directory}: the simulated log cannot be written: {error}") from error
@@ -78,7 +90,8 @@ def simulate(out: str | Path, *, users: int = 2000, items: int = 1000, days: int
 
 def ensure_world(out: Path, *, users: int, items: int, days: int, seed: int) -> WorldSummary:
     """The world with these parameters: the one that stands there, or a new one."""
-    wanted = {"generation": _GENERATION, "users": users, "items": items, "days": days, "seed": seed}
+    wanted = {"generation": _GENERATION, "users": users, "items": items, "days": days, "seed": seed,
+              "purchase_rate": PURCHASE_RATE}  # fmt: skip
     with suppress(OSError, ValueError):
         found = WorldSummary.model_validate_json((out / WORLD_MARKER).read_bytes())
         if found.model_dump(include=set(wanted)) == wanted:
@@ -117,7 +130,12 @@ def _write_truth(path: Path, truth: Truth) -> None:
 
 
 def _summary(
-    shown: Impressions, truth: Truth, outcomes: Outcomes, counts: dict[str, int], **parameters: int
+    shown: Impressions,
+    truth: Truth,
+    outcomes: Outcomes,
+    counts: dict[str, int],
+    purchase_rate: float,
+    **parameters: int,
 ) -> WorldSummary:
     rates = {
         "click": float(truth.click_N.mean()),
@@ -130,6 +148,7 @@ def _summary(
     return WorldSummary(
         generation=_GENERATION,
         **parameters,
+        purchase_rate=purchase_rate,
         impressions=len(shown.user_N),
         true_rates={name: round(rate, 6) for name, rate in rates.items()},
         delivered=dict(sorted(counts.items())),
