@@ -139,7 +139,7 @@ def decoded(lines: list[bytes], directory: Path) -> tuple:
     directory.mkdir(parents=True, exist_ok=True)
     with Quarantine(directory / "quarantine.jsonl") as quarantine:
         decoder = BlockDecoder(event_schema(spec(), CONTEXT, ["part"]), quarantine)
-        frames = [frame.sort("line") for frame in decoder.decode(Block(11, lines), Path("log"), 3)]
+        frames = [frame.sort("line") for frame in decoder.decode(Block(11, b"".join(lines)), Path("log"), 3)]
     rejected = sorted((directory / "quarantine.jsonl").read_text().splitlines())
     return frames, rejected, vars(decoder.counts), quarantine.counts
 
@@ -186,7 +186,7 @@ def test_plain_lines_are_decoded_as_columns_and_a_spoiled_block_for_the_most_par
     lines[1234] = b"not JSON\n"
     with Quarantine(tmp_path / "quarantine.jsonl") as quarantine:
         decoder = BlockDecoder(event_schema(spec(), CONTEXT, ["part"]), quarantine)
-        decoder.decode(Block(1, lines), tmp_path, 0)
+        decoder.decode(Block(1, b"".join(lines)), tmp_path, 0)
         assert decoder._one_by_one <= 2 * 64
         assert quarantine.counts == Counter(malformed=1)
 
@@ -201,7 +201,7 @@ def test_ids_that_are_numbers_are_the_same_ids_as_text(tmp_path: Path) -> None:
 
 def test_a_block_that_arrow_can_read_has_no_doubtful_line_without_need() -> None:
     schema = event_schema(spec(), CONTEXT, ["part"])
-    columns = columnar.ColumnarDecoder(schema).decode([plain(number) for number in range(300)], 1)
+    columns = columnar.ColumnarDecoder(schema).decode(b"".join(plain(number) for number in range(300)), 1)
     assert columns is not None
     assert not columns.doubtful
     assert len(columns.impressions) + len(columns.feedback) == 300

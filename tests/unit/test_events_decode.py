@@ -73,7 +73,7 @@ def run(directory: Path, impressions: list, feedback: list = ()):  # type: ignor
 @pytest.mark.parametrize(
     ("line", "reason", "detail"),
     [
-        (b'{"event": "impression", "id": "i1", "ti', "malformed", "JSON is malformed"),
+        (b'{"event": "impression", "id": "i1", "ti', "malformed", "truncated"),
         (b'{"event": "impression", "id": "\xff\xfe", "time": 5}', "malformed", "utf-8"),
         (b"[1, 2]", "wrong_type", "Expected `object`"),
         (b"not json", "malformed", "invalid"),

@@ -242,10 +242,9 @@ FOLLOW = """
 import sys
 from pathlib import Path
 from onehull.events.stream import Stream
-from onehull.events.stream import assemble as module
 from tests.unit.test_events_stream import spec
-module._COMMIT_SECONDS = 0.02
-Stream(spec(), Path(sys.argv[1]), Path(sys.argv[2]), "key", step_rows=200).run(stop=lambda: False)
+stream = Stream(spec(), Path(sys.argv[1]), Path(sys.argv[2]), "key", step_rows=200, commit_seconds=0.02)
+stream.run(stop=lambda: False)
 """
 
 

@@ -157,7 +157,7 @@ def _repeated(delivered: tuple[int, Iterable[bytes]], work: Join) -> Pairs:
 def _join(events: tuple[int, Mapping[str, Iterable[bytes]]], work: Join, latest: float) -> None:
     """Joins a partition and writes its impressions."""
     partition, sides = events
-    nothing = BlockDecoder(work.schema, _Collected(0)).decode(Block(1, []), Path(), 0)
+    nothing = BlockDecoder(work.schema, _Collected(0)).decode(Block(1, b""), Path(), 0)
     impressions, feedback = (
         _stacked(sides[side], empty) for side, empty in zip(("impressions", "feedback"), nothing, strict=True)
     )

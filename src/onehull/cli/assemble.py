@@ -24,6 +24,9 @@ def command(
     follow: Annotated[
         bool, typer.Option("--follow", help="Assemble events as they come, and let samples go as windows close.")
     ] = False,
+    commit_seconds: Annotated[
+        float, typer.Option(min=0.1, help="With --follow: how often samples become durable.")
+    ] = 30.0,
 ) -> None:
     """Join impressions with feedback inside each task's window: one sample an impression."""
     from onehull.events import read_report, report_table
@@ -33,7 +36,7 @@ def command(
     project = open_project(spec, data, out)
     if follow:
         with project.console.status("reading the log") as status:
-            follow_log(project, until_signal(), status.update)
+            follow_log(project, until_signal(), status.update, commit_seconds)
         project.console.print(f"[green]✓[/] [bold]assemble[/]  {status.status}  [dim]{project.stream}[/]")
         return
     assemble(project, force=force)

@@ -74,19 +74,19 @@ class ColumnarDecoder:
         self._fields = sorted({*schema.columns.values(), *schema.scalars})
         self._values = sorted(schema.value_attributes)
 
-    def decode(self, lines: Sequence[bytes], first: int) -> Columns | None:
+    def decode(self, text: bytes, first: int) -> Columns | None:
         """Columns of the lines.
 
         Args:
-            lines: whole lines.
+            text: whole lines; the last one may lack its end.
             first: number of the first one.
 
         Returns:
             None where the lines are not alike, or not one object each.
         """
-        text = _one_object_a_line(lines)
-        wanted = self._arrow_schema(lines[:_PEEKED]) if text is not None else None
-        if text is None or wanted is None:
+        lines, text = _one_object_a_line(text)
+        wanted = self._arrow_schema(text.split(b"\n", _PEEKED)[: min(lines, _PEEKED)]) if lines else None
+        if wanted is None:
             return None
         try:
             table = pyarrow.json.read_json(
@@ -96,7 +96,7 @@ class ColumnarDecoder:
             )
         except pa.ArrowException:
             return None
-        if table.num_rows != len(lines):
+        if table.num_rows != lines:
             return None
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)  # noqa: S101  a table gives a frame
@@ -106,11 +106,11 @@ class ColumnarDecoder:
         """Adds `MOMENT`, null where it is doubtful, and names values and fields of the context."""
         time = pl.col("time")
         if frame.schema["time"] == pl.String:
-            usual = pl.when(time.str.contains(_MOMENT)).then(time)
-            moment = usual.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", strict=False).to_physical()
+            moment = _moments(frame.select(pl.when(time.str.contains(_MOMENT)).then(time).alias(MOMENT))[MOMENT])
         else:
-            moment = pl.when((time >= 0) & (time < _LAST_EXACT)).then((time * 1e6).round()).cast(pl.Int64)
-        frame = frame.with_columns(moment.alias(MOMENT)).rename({name: value_column(name) for name in self._values})
+            usual = pl.when((time >= 0) & (time < _LAST_EXACT)).then((time * 1e6).round()).cast(pl.Int64)
+            moment = frame.select(usual.alias(MOMENT))[MOMENT]
+        frame = frame.with_columns(moment).rename({name: value_column(name) for name in self._values})
         if "context" not in frame.columns:
             return frame
         return frame.drop("context").hstack(frame["context"].struct.unnest().rename(_field))
@@ -127,25 +127,25 @@ class ColumnarDecoder:
             used & (pl.col("impression").cast(pl.String).fill_null("") == ""),
             *self._odd_values(),
         )
-        frame = frame.with_columns(
-            pl.when(doubtful)
-            .then(pl.lit(0))
-            .when(shown)
-            .then(pl.lit(1))
-            .when(used)
-            .then(pl.lit(2))
-            .otherwise(pl.lit(3))
-            .alias("part"),
-            (pl.col("position").cast(pl.Int64) + first).alias(LINE),
+        part = pl.when(doubtful).then(pl.lit(0)).when(shown).then(pl.lit(1)).when(used).then(pl.lit(2)).otherwise(3)
+        sorted_out = frame.lazy().with_columns(
+            part.alias("part"), (pl.col("position").cast(pl.Int64) + first).alias(LINE)
         )
-        parts = {number: frame.filter(pl.col("part") == number) for number in range(4)}
-        sure = frame.filter(pl.col("part") != 0)
+        sorted_out = sorted_out.collect().lazy()
+        queries = [
+            sorted_out.filter(pl.col("part") == 1).select(self._impressions(frame.schema)),
+            sorted_out.filter(pl.col("part") == 2).select(self._feedback(frame.schema)),
+            sorted_out.filter(pl.col("part") == 3).group_by("event").len(),
+            sorted_out.filter(pl.col("part") == 0).select("position"),
+            sorted_out.select(pl.col(MOMENT).filter(pl.col("part") != 0).max()),
+        ]
+        impressions, feedback, unused, odd, latest = pl.collect_all(queries)
         return Columns(
-            impressions=parts[1].select(self._impressions(frame.schema)),
-            feedback=parts[2].select(self._feedback(frame.schema)),
-            unused=dict(parts[3].group_by("event").len().iter_rows()),
-            latest=sure[MOMENT].max(),  # type: ignore[arg-type]
-            doubtful=parts[0]["position"].to_list(),
+            impressions=impressions,
+            feedback=feedback,
+            unused=dict(unused.iter_rows()),
+            latest=latest.item(),
+            doubtful=odd["position"].to_list(),
         )
 
     def _odd_values(self) -> Iterable[pl.Expr]:
@@ -222,13 +222,12 @@ class ColumnarDecoder:
         return _type_of(contexts, name, {str: pa.string(), int: pa.int64(), bool: pa.bool_()})
 
 
-def _one_object_a_line(lines: Sequence[bytes]) -> bytes | None:
-    """The text of the lines; None where a line could be anything but one object, or the text is no UTF-8.
+def _one_object_a_line(text: bytes) -> tuple[int, bytes]:
+    """The number of lines, and the text with plain line ends; 0 where a line could be anything but one object in UTF-8.
 
     Where every line begins with ``{`` and ends with ``}`` no object can reach over two lines, since ``}`` is never
     followed by ``{`` inside of one.
     """
-    text = b"".join(lines)
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n")
     if not text.endswith(b"\n"):
@@ -237,15 +236,24 @@ def _one_object_a_line(lines: Sequence[bytes]) -> bytes | None:
     ends = np.flatnonzero(bytes_N == ord("\n"))
     begins = np.concatenate([[0], ends[:-1] + 1])
     if not ((bytes_N[begins] == ord("{")).all() and (bytes_N[ends - 1] == ord("}")).all()):
-        return None
+        return 0, text
     if any(word[:1] in text and word in text for word in (b"NaN", b"Inf")) and _NOT_A_NUMBER.search(text):
-        return None
+        return 0, text
     if not text.isascii():
         try:
             text.decode("utf-8")
         except UnicodeDecodeError:
-            return None
-    return text
+            return 0, text
+    return len(ends), text
+
+
+def _moments(texts: pl.Series) -> pl.Series:
+    """Microseconds since 1970 of ISO 8601 texts; null where there is no such day or hour."""
+    try:  # Arrow reads them ten times as fast as Polars, all or none
+        read = texts.to_arrow().cast(pa.timestamp("us", "UTC"))
+        return pl.Series(texts.name, pl.from_arrow(read)).to_physical()
+    except pa.ArrowInvalid:
+        return texts.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", strict=False).to_physical()
 
 
 def _type_of(rows: Sequence[Mapping[str, Any]], name: str, types: Mapping[type, pa.DataType]) -> pa.DataType | None:

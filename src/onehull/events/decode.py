@@ -67,8 +67,8 @@ class BlockDecoder:
 
     def columns(self, block: Block) -> Columns | None:
         """The first part of `decode`, which may run in other threads."""
-        alike = len(block.lines) > _FEW and self._unlike < _GIVE_UP
-        return self._columnar.decode(block.lines, block.first) if alike else None
+        alike = block.count > _FEW and self._unlike < _GIVE_UP
+        return self._columnar.decode(block.text, block.first) if alike else None
 
     def decode(
         self, block: Block, path: Path, file: int, columns: Columns | None = None
@@ -87,12 +87,12 @@ class BlockDecoder:
         """
         one_by_one = self._one_by_one
         if columns is not None:
-            parts = list(self._of_columns(columns, block.lines, block.first, path))
+            parts = list(self._of_columns(columns, lambda: block.lines, block.first, path))
         else:
             parts = list(self._parts(block.lines, block.first, path))
         slow = self._one_by_one - one_by_one
-        self._unlike = self._unlike + 1 if slow * 2 > len(block.lines) else 0
-        self.counts.lines += len(block.lines)
+        self._unlike = self._unlike + 1 if slow * 2 > block.count else 0
+        self.counts.lines += block.count
         place = pl.lit(file, dtype=pl.UInt32).alias(FILE)
         impressions, feedback = (pl.concat(frames) for frames in zip(*parts, strict=True))
         return impressions.with_columns(place), feedback.with_columns(place)
@@ -102,23 +102,24 @@ class BlockDecoder:
         if len(lines) <= _FEW or self._unlike >= _GIVE_UP:
             yield self._each(lines, np.arange(first, first + len(lines)), path)
             return
-        columns = self._columnar.decode(lines, first)
+        columns = self._columnar.decode(b"\n".join([*lines, b""]), first)
         if columns is None:
             half = len(lines) // 2
             yield from self._parts(lines[:half], first, path)
             yield from self._parts(lines[half:], first + half, path)
             return
-        yield from self._of_columns(columns, lines, first, path)
+        yield from self._of_columns(columns, lambda: lines, first, path)
 
     def _of_columns(
-        self, columns: Columns, lines: Sequence[bytes], first: int, path: Path
+        self, columns: Columns, lines: Callable[[], Sequence[bytes]], first: int, path: Path
     ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
         self.counts.unused.update(columns.unused)
         self.counts.latest = max(self.counts.latest, columns.latest or 0)
         yield columns.impressions, columns.feedback
         if columns.doubtful:
             doubtful = np.array(columns.doubtful)
-            yield self._each([lines[position] for position in columns.doubtful], first + doubtful, path)
+            all_lines = lines()
+            yield self._each([all_lines[position] for position in columns.doubtful], first + doubtful, path)
 
     def _each(self, lines: Sequence[bytes], numbers: np.ndarray, path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Decodes lines one by one; `numbers` are theirs in the file."""

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO
 
@@ -22,13 +23,24 @@ class Block:
 
     Attributes:
         first: number of the first one, counted from 1.
-        lines: with their ends.
+        text: the lines; the last one may lack its end.
         end: bytes of the (unpacked) file up to the last one's end.
     """
 
     first: int
-    lines: list[bytes]
+    text: bytes
     end: int = 0
+
+    @cached_property
+    def lines(self) -> list[bytes]:
+        """The lines without their ends."""
+        found = self.text.split(b"\n")
+        return found if found[-1] else found[:-1]
+
+    @cached_property
+    def count(self) -> int:
+        """Number of lines."""
+        return self.text.count(b"\n") + (self.text[-1:] not in {b"", b"\n"})
 
 
 def read_blocks(path: Path, start: int = 0, first: int = 1) -> Iterator[Block]:
@@ -51,24 +63,26 @@ def read_blocks(path: Path, start: int = 0, first: int = 1) -> Iterator[Block]:
             try:
                 if file.tell() != start:
                     file.seek(start)
-                lines = file.readlines(_BLOCK_BYTES)
+                text = file.read(_BLOCK_BYTES)
+                text += file.readline() if not text.endswith(b"\n") else b""
             except (EOFError, zlib.error, OSError) as error:
                 message = f"{path}: the file is damaged or cut off after line {first - 1}: {error}."
                 raise DataError(f"{message} Deliver the file again.") from error
-            if not lines:
+            if not text:
                 return
-            start += sum(map(len, lines))
-            if first == 1 and lines[0].startswith(_BYTE_ORDER_MARK):
-                lines[0] = lines[0][len(_BYTE_ORDER_MARK) :]
-            yield Block(first, lines, start)
-            first += len(lines)
+            start += len(text)
+            if first == 1 and text.startswith(_BYTE_ORDER_MARK):
+                text = text[len(_BYTE_ORDER_MARK) :]
+            block = Block(first, text, start)
+            yield block
+            first += block.count
 
 
 def read_lines(path: Path, numbers: Iterator[int]) -> Iterator[bytes]:
     """The lines with the given ascending numbers, counted from 1."""
     wanted = next(numbers, None)
     for block in read_blocks(path):
-        while wanted is not None and wanted < block.first + len(block.lines):
+        while wanted is not None and wanted < block.first + block.count:
             yield block.lines[wanted - block.first]
             wanted = next(numbers, None)
         if wanted is None:

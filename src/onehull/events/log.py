@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from onehull.events.ahead import ahead
 from onehull.events.decode import BlockDecoder, LineCounts
 from onehull.events.lines import read_blocks, read_lines
 from onehull.events.names import FILE, LINE
@@ -52,16 +53,14 @@ def read_log(
     decoder = BlockDecoder(schema, quarantine)
     impressions, feedback = [], []
     total, done = max(1, sum(file.stat().st_size for file in files)), 0
-    for number, path in enumerate(files):
-        for block in read_blocks(path):
-            decoded = decoder.decode(block, path, number)
-            impressions.append(decoded[0])
-            feedback.append(decoded[1])
-            if progress is not None:
-                share = 0 if path.suffix == ".gz" else sum(map(len, block.lines))
-                done += share
-                progress("reading the log", done / total)
-        done = sum(file.stat().st_size for file in files[: number + 1])
+    blocks = ((number, path, block) for number, path in enumerate(files) for block in read_blocks(path))
+    for (number, path, block), columns in ahead(blocks, lambda read: decoder.columns(read[2])):
+        decoded = decoder.decode(block, path, number, columns)
+        impressions.append(decoded[0])
+        feedback.append(decoded[1])
+        if progress is not None:
+            done += len(block.text)
+            progress("reading the log", min(1.0, done / total))  # packed files hold more than their size
     return Log(files, _stack(impressions), _stack(feedback), decoder.counts)
 
 

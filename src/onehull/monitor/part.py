@@ -84,7 +84,7 @@ def keeper(share: float) -> Callable[[bytes], bool]:
 
 def count_lines(files: list[Path]) -> int:
     """Lines of some files."""
-    return sum(len(block.lines) for file in files for block in read_blocks(file))
+    return sum(block.count for file in files for block in read_blocks(file))
 
 
 def _part_of_log(events: EventLog, data_dir: Path, path: Path, rows: int) -> dict[str, Any]:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from onehull.events.stream import Stream
 
 
-def follow(project: Project, key: str, stop: Callable[[], bool], show: Callable[[str], None]) -> None:
+def follow(
+    project: Project, key: str, stop: Callable[[], bool], show: Callable[[str], None], commit_seconds: float
+) -> None:
     """Assembles what comes, until it is told to stop; all of it is durable then.
 
     Args:
@@ -24,12 +26,13 @@ def follow(project: Project, key: str, stop: Callable[[], bool], show: Callable[
         key: fingerprint of what the spec says of samples.
         stop: asked several times a second.
         show: told the state in one line.
+        commit_seconds: how often samples become durable.
 
     Raises:
         DataError: the spec names no lateness, or a file is damaged.
         ArtifactError: another process follows, or the disk is full.
     """
-    with stream_of(project, key) as stream:
+    with stream_of(project, key, commit_seconds) as stream:
         if stream is None:
             raise DataError(f"{project.source}: data.events.lateness must be given to follow a log. Received None.")
         if stream.read_only:
@@ -45,7 +48,7 @@ def follow(project: Project, key: str, stop: Callable[[], bool], show: Callable[
 
 
 @contextmanager
-def stream_of(project: Project, key: str) -> Iterator[Stream | None]:
+def stream_of(project: Project, key: str, commit_seconds: float = 30.0) -> Iterator[Stream | None]:
     """The stream that assembly takes its samples from; None where the spec joins the log at once.
 
     Where another process follows the log, it is read as far as that one has come.
@@ -53,6 +56,7 @@ def stream_of(project: Project, key: str) -> Iterator[Stream | None]:
     Args:
         project: the project.
         key: fingerprint of what the spec says of samples.
+        commit_seconds: how often samples become durable.
     """
     from onehull.events.stream import Stream
 
@@ -60,7 +64,9 @@ def stream_of(project: Project, key: str) -> Iterator[Stream | None]:
         yield None
         return
     with _owned(project) as owned:
-        yield Stream(project.spec, project.data, project.stream, key, read_only=not owned)
+        yield Stream(
+            project.spec, project.data, project.stream, key, read_only=not owned, commit_seconds=commit_seconds
+        )
 
 
 def discard_stream(project: Project) -> None:

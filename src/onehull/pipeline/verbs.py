@@ -56,17 +56,20 @@ def assemble(spec: AnySpec, **where: Unpack[Where]) -> Kept:
     return _do(ASSEMBLE, spec, where)
 
 
-def follow(project: Project, stop: Callable[[], bool], show: Callable[[str], None]) -> None:
+def follow(
+    project: Project, stop: Callable[[], bool], show: Callable[[str], None], commit_seconds: float = 30.0
+) -> None:
     """Assembles events as they come: ``stream/``, which `assemble` makes the samples table of.
 
     Args:
         project: with ``data.events.lateness``.
         stop: asked several times a second.
         show: told the state in one line.
+        commit_seconds: how often samples become durable.
     """
     from onehull.pipeline.stream import follow as follow_log
 
-    follow_log(project, samples_key(project), stop, show)
+    follow_log(project, samples_key(project), stop, show, commit_seconds)
 
 
 def prepare(spec: AnySpec, *, engine: Engine = "local", beam_options: str = "", **where: Unpack[Where]) -> Kept:

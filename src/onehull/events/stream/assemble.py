@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,14 @@ from typing import Any
 import polars as pl
 
 from onehull.errors import ArtifactError, DataError
+from onehull.events.ahead import ahead
 from onehull.events.atomic import writable
-from onehull.events.columnar import Columns
 from onehull.events.complete import Attributes, event_rows, sample_columns
 from onehull.events.decode import BlockDecoder, LineCounts
 from onehull.events.divide import SPLIT_VALUE
 from onehull.events.join import JoinCounts, Reject
 from onehull.events.joined import JoinedLog
 from onehull.events.labels import finish_labels
-from onehull.events.lines import Block
 from onehull.events.log import Progress
 from onehull.events.quarantine import Quarantine
 from onehull.events.schema import event_schema
@@ -45,10 +43,8 @@ _MICROSECOND = timedelta(microseconds=1)
 _STEP_ROWS = 1_000_000
 """Windows are closed after so many events, or as many as are open: the cost of looking through what is open is then
 a share of the cost of reading."""
-_COMMIT_SECONDS = 30.0
+COMMIT_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
-_THREADS = 2
-"""Blocks that are decoded at once; Arrow and Polars let go of the interpreter while they work."""
 
 
 class Stream:
@@ -61,6 +57,7 @@ class Stream:
         made_for: fingerprint of what the spec says of samples.
         read_only: another process adds to the stream: `run` does nothing.
         step_rows: events after which windows are closed, at least.
+        commit_seconds: how long an epoch lasts while there is more to read, or to wait for.
 
     Raises:
         ArtifactError: the epochs were made for another spec, or are damaged.
@@ -75,6 +72,7 @@ class Stream:
         *,
         read_only: bool = False,
         step_rows: int = _STEP_ROWS,
+        commit_seconds: float = COMMIT_SECONDS,
     ) -> None:
         events = spec.data.events
         if events is None or events.lateness is None:
@@ -83,6 +81,7 @@ class Stream:
         self.epochs = Epochs(directory)
         self.read_only = read_only
         self._step_rows = step_rows
+        self._commit_seconds = commit_seconds
         self._lateness = events.lateness
         sources = feature_sources(spec, data_dir)
         self._context = [name for name, source in sources.items() if source == "context"]
@@ -116,25 +115,22 @@ class Stream:
         """
         if self.read_only:
             return
-        with ThreadPoolExecutor(_THREADS) as pool:
-            while True:
-                more = self._epoch(pool, stop, progress)
-                if stop is None and not more:
-                    return
-                if stop is not None and stop():
-                    return
-                if not more:
-                    time.sleep(_LOOK_SECONDS)
-                self.inputs.look()
+        while True:
+            more = self._epoch(stop, progress)
+            if not more if stop is None else stop():
+                return
+            if not more:
+                time.sleep(_LOOK_SECONDS)
+            self.inputs.look()
 
-    def _epoch(self, pool: ThreadPoolExecutor, stop: Callable[[], bool] | None, progress: Progress | None) -> bool:
+    def _epoch(self, stop: Callable[[], bool] | None, progress: Progress | None) -> bool:
         """Reads for a while and commits; returns whether there may be more to read at once."""
         if not self.inputs.pending and not self._can_close(waiting=stop is not None):
             return False
         with writable(self.epochs.directory):
             building = self.epochs.begin()
             with Quarantine(building / QUARANTINE_FILE) as quarantine:
-                self._read(building, quarantine, pool, stop, progress)
+                self._read(building, quarantine, stop, progress)
                 self._close(building, quarantine, self.inputs.complete_until(waiting=stop is not None))
                 self._commit(building, quarantine)
         return self.inputs.pending
@@ -143,30 +139,37 @@ class Stream:
         self,
         building: Path,
         quarantine: Quarantine,
-        pool: ThreadPoolExecutor,
         stop: Callable[[], bool] | None,
         progress: Progress | None,
     ) -> None:
         """Decodes blocks and closes windows on the way, until everything has been read or it is time to commit."""
         decoder = BlockDecoder(self._schema, quarantine, self.lines)
         reject = _rejecter(quarantine)
-        end = time.monotonic() + _COMMIT_SECONDS
+        end = time.monotonic() + self._commit_seconds
         held, impressions, feedback = 0, [], []
 
         def enough() -> bool:
             return time.monotonic() > end or (stop is not None and stop())
 
-        for read in _ahead(self.inputs, decoder, pool, waiting=stop is not None, enough=enough):
-            decoded = decoder.decode(read.block, read.path, 0, read.columns.result())
-            impressions.append(decoded[0])
-            feedback.append(decoded[1])
-            held += len(read.block.lines)
-            if progress is not None:
-                progress("reading the log", self.inputs.share)
-            if held >= max(self._step_rows, self.windows.rows):
-                self.windows.add(pl.concat(impressions), pl.concat(feedback), reject)
-                held, impressions, feedback = 0, [], []
-                self._close(building, quarantine, read.complete_until)
+        waiting = stop is not None
+        while True:
+            # What is complete is asked when a block is read: others are read before this one is decoded.
+            reads = ((path, block, self.inputs.complete_until(waiting=waiting)) for path, block in self.inputs)
+            for (path, block, complete_until), columns in ahead(reads, lambda read: decoder.columns(read[1]), enough):
+                decoded = decoder.decode(block, path, 0, columns)
+                impressions.append(decoded[0])
+                feedback.append(decoded[1])
+                held += block.count
+                if progress is not None:
+                    progress("reading the log", self.inputs.share)
+                if held >= max(self._step_rows, self.windows.rows):
+                    self.windows.add(pl.concat(impressions), pl.concat(feedback), reject)
+                    held, impressions, feedback = 0, [], []
+                    self._close(building, quarantine, complete_until)
+            if not waiting or enough():
+                break
+            time.sleep(_LOOK_SECONDS)
+            self.inputs.look()
         if impressions:
             self.windows.add(pl.concat(impressions), pl.concat(feedback), reject)
 
@@ -260,31 +263,6 @@ class Stream:
         rows = finish_labels(event_rows(joined.lazy(), self.spec, self._context, self._scalars), self.spec.tasks)
         columns = [*sample_columns(self.spec), *([SPLIT_VALUE] if self._scalars else [])]
         return self._attributes.attach(rows).select(columns)
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A block that is being decoded, and the moment up to which everything has come once it is."""
-
-    path: Path
-    block: Block
-    columns: Future[Columns | None]
-    complete_until: float
-
-
-def _ahead(
-    inputs: Inputs, decoder: BlockDecoder, pool: ThreadPoolExecutor, *, waiting: bool, enough: Callable[[], bool]
-) -> Iterator[_Read]:
-    """Blocks, some of them decoded ahead; when it is enough, those that have been read and no more."""
-    ahead: deque[_Read] = deque()
-    for path, block in inputs:
-        columns = pool.submit(decoder.columns, block)
-        ahead.append(_Read(path, block, columns, inputs.complete_until(waiting=waiting)))
-        if enough():
-            break
-        if len(ahead) > _THREADS:
-            yield ahead.popleft()
-    yield from ahead
 
 
 def _rejecter(quarantine: Quarantine) -> Reject:

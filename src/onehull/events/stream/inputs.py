@@ -157,13 +157,13 @@ class Inputs:
                 self._drained.add(name)
                 continue
             path, block = found
-            self._reached[name] = max(self._reached[name], _reached(block.lines, self._reached[name]))
-            last = block.first + len(block.lines) - 1
+            self._reached[name] = max(self._reached[name], _reached(block.text, self._reached[name]))
+            last = block.first + block.count - 1
             source.place = Place(
                 file=str(path.relative_to(self._root)), bytes=block.end, lines=last, reached=self._reached[name]
             )
             source.read_at = time.monotonic()
-            self._read += sum(map(len, block.lines))
+            self._read += len(block.text)
             yield path, block
 
     def complete_until(self, *, waiting: bool) -> float:
@@ -188,7 +188,7 @@ class Inputs:
             name, place = str(file.relative_to(self._root)), source.place
             start, lines = (place.bytes, place.lines) if place is not None and place.file == name else (0, 0)
             for block in read_blocks(file, start, lines + 1):
-                if (whole := _whole_lines(block)).lines:
+                if (whole := _whole_lines(block)).text:
                     yield file, whole
 
 
@@ -206,27 +206,38 @@ def _longer(file: Path, position: int) -> bool:
 
 def _whole_lines(block: Block) -> Block:
     """Without a last line that is still being written: it has no end, and is no whole object."""
-    last = block.lines[-1]
-    if last.endswith(b"\n"):
+    if block.text.endswith(b"\n"):
         return block
+    rest = block.text.rfind(b"\n") + 1
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        msgspec.json.decode(last)
+        msgspec.json.decode(block.text[rest:])
         return block
-    return Block(block.first, block.lines[:-1], block.end - len(last))
+    return Block(block.first, block.text[:rest], block.end - (len(block.text) - rest))
 
 
 def _first_time(file: Path) -> float:
     block = next(read_blocks(file), None)
-    return _reached(block.lines[:_SAMPLED_LINES], 0.0) if block is not None else 0.0
+    if block is None:
+        return 0.0
+    head = block.text.split(b"\n", _SAMPLED_LINES)[:_SAMPLED_LINES]
+    return _median_time(head, 0.0)
 
 
-def _reached(lines: Sequence[bytes], before: float) -> float:
+def _reached(text: bytes, before: float) -> float:
     """Median time of some lines of the last quarter; what was reached before where none can be read."""
-    chosen = np.linspace(len(lines) * 3 // 4, len(lines) - 1, _SAMPLED_LINES).round().astype(int)
+    lines = []
+    for place in np.linspace(len(text) * 3 // 4, len(text) - 1, _SAMPLED_LINES).astype(int).tolist():
+        begin = text.rfind(b"\n", 0, place) + 1
+        end = text.find(b"\n", place)
+        lines.append(text[begin : end if end >= 0 else None])
+    return _median_time(lines, before)
+
+
+def _median_time(lines: Sequence[bytes], before: float) -> float:
     times = []
-    for position in np.unique(chosen):
+    for line in lines:
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            seconds = seconds_since_1970(_decode(lines[position]).time)
+            seconds = seconds_since_1970(_decode(line).time)
             if 0 <= seconds < LAST_SECOND:
                 times.append(seconds)
     return float(np.median(times)) if times else before
