@@ -39,7 +39,22 @@ def test_help_loads_no_framework():
 
 
 @pytest.mark.parametrize(
-    "room", ["spec", "events", "features", "fusion", "metrics", "world", "serve", "export", "pipeline"]
+    "room",
+    [
+        "spec",
+        "events",
+        "features",
+        "fusion",
+        "metrics",
+        "world",
+        "serve",
+        "export",
+        "pipeline",
+        "streams",
+        "store",
+        "monitor",
+        "beam",
+    ],
 )
 def test_a_room_loads_no_framework_before_it_is_used(room):
     assert not loaded_by(f"import onehull.{room}") & HEAVY
