@@ -221,6 +221,14 @@ def test_many_events_of_one_impression_cost_no_memory_beyond_their_window(tmp_pa
     assert stream.windows.rows <= 20
 
 
+def test_an_event_of_50_megabytes_is_one_line_like_others(tmp_path: Path) -> None:
+    data, log = tmp_path / "data", events(200, 12)
+    number = next(n for n, event in enumerate(log) if event["event"] == "impression")
+    write(data / "feed.jsonl", [*log[:number], {**log[number], "blob": "x" * 50_000_000}, *log[number + 1 :]])
+    write(tmp_path / "plain" / "feed.jsonl", log)
+    assert_frame_equal(streamed(data, tmp_path / "b"), batch(tmp_path / "plain", tmp_path / "a"))
+
+
 def test_another_spec_or_a_shorter_file_is_refused(tmp_path: Path) -> None:
     data = tmp_path / "data"
     path = write(data / "feed.jsonl", events(50, 9))
