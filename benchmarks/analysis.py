@@ -209,11 +209,20 @@ def main() -> None:
             "columns": len(FEATURE_SET),
             "profile": arguments.profile,
         }
-    rows = [(name, form.format(result[key])) for key, (name, form) in SHOWN.items()]
-    rows.append(("vocabularies and counts equal", "yes" if result["vocabularies_equal"] else "no"))
     if arguments.docs:
-        place(PAGE, "analysis", "\n".join(["| | |", "|---|---:|", *(f"| {name} | {text} |" for name, text in rows)]))
-    finish("Analysis of 39 columns", ["", "found"], rows, result, arguments.save)
+        place(PAGE, "analysis", markdown(result))
+    finish("Analysis of 39 columns", ["", "found"], shown(result), result, arguments.save)
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table of the documentation."""
+    return "\n".join(["| | |", "|---|---:|", *(f"| {name} | {text} |" for name, text in shown(result))])
+
+
+def shown(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was found, in words."""
+    rows = [(name, form.format(result[key])) for key, (name, form) in SHOWN.items()]
+    return [*rows, ("vocabularies and counts equal", "yes" if result["vocabularies_equal"] else "no")]
 
 
 if __name__ == "__main__":
