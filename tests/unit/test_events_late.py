@@ -192,3 +192,13 @@ def test_the_share_of_late_positives_is_measured_on_training_rows(tmp_path: Path
         table = pl.scan_parquet(out / "samples.parquet")
         assert _late_share(table, "buy") == pytest.approx(10 / 40)
         assert _late_share(table, "click") is None
+
+
+def test_final_labels_are_not_corrected() -> None:
+    """A log that was joined at once has final labels, whatever the spec says of late ones."""
+    from onehull.model.build import loss
+    from onehull.model.late_labels import LateCrossentropy
+
+    task = spec(FNW).tasks["buy"]
+    assert loss(task) == "binary_crossentropy"
+    assert isinstance(loss(task, 0.5), LateCrossentropy)

@@ -303,3 +303,34 @@ def test_the_terminal_shows_every_table(world_report):
     assert "What single features tell of like" in text
     assert "Drift from 2026-01-05 to 2026-01-08" in text
     assert "Simulated data" in text
+
+
+def test_a_streamed_log_begins_with_what_the_broker_delivered(tmp_path: Path):
+    from onehull.events.stream import Stream
+    from onehull.streams.admission import Admission, Limits
+    from onehull.streams.draft import Draft
+    from onehull.streams.segments import SegmentChain
+
+    draft, admission = Draft("topic/0", 0, 0), Admission(Limits())
+    for number in range(60):
+        moment = START.timestamp() + 60 * number
+        shown = {"event": "impression", "id": f"i{number}", "time": moment, "context": {"device": "phone"}}
+        click = {"event": "click", "impression": f"i{number}", "time": moment + 1 + number % 7}
+        for event in (shown, click) if number % 2 else (shown,):
+            draft.add(draft.next, json.dumps(event).encode(), admission, START.timestamp() + 86400)
+    draft.add(draft.next, b"not JSON", admission, START.timestamp())
+    orphan = {"event": "click", "impression": "<nobody>", "time": START.timestamp()}
+    draft.add(draft.next, json.dumps(orphan).encode(), admission, START.timestamp() + 86400)
+    draft.append_to(SegmentChain(tmp_path / "topic" / "0"))
+    document = feed_spec().model_dump(mode="json")
+    path = "*/*/[0-9]*/events.jsonl"
+    document["data"]["events"] = {"impressions": path, "feedback": path, "lateness": "1m"}
+    spec = load_spec(document)
+    assemble(spec, tmp_path, tmp_path / "out", stream=Stream(spec, tmp_path, tmp_path / "stream", "key"))
+    report = data_report(spec, tmp_path, tmp_path / "out", guard(spec, tmp_path / "out" / "samples.parquet", tmp_path))
+    messages, lines = report.stages[0], report.stages[1]
+    assert (messages.name, messages.count, messages.left) == ("messages of the broker", 92, {"refused: malformed": 1})
+    assert lines.count == 91
+    assert [(one.reason, one.count) for one in report.rejected] == [("no_impression", 1)]
+    assert "&lt;nobody&gt;" in render_page(report)
+    assert report.delays[0].events == 30

@@ -57,8 +57,9 @@ class Quarantine:
         self.first = self.first or f"{file.name}, line {line}: {detail}"
 
     def reject_event(self, event: Mapping[str, object], reason: Reason, detail: str) -> None:
-        """Adds a decoded event whose line is not at hand any more."""
-        self._file.write(msgspec.json.encode({"reason": reason, "detail": detail, "event": event}) + b"\n")
+        """Adds a decoded event whose line is not at hand any more; it has no place."""
+        entry = {"file": "", "line": 0, "reason": reason, "detail": detail, "raw": shown(msgspec.json.encode(event))}
+        self._file.write(msgspec.json.encode(entry) + b"\n")
         self.counts[reason] += 1
 
     def copy(self, path: Path) -> None:

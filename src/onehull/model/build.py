@@ -35,6 +35,7 @@ from onehull.spec.balance import Balance
 from onehull.spec.heads import Linear
 from onehull.spec.inputs import ModelInput
 from onehull.spec.labels import LabelDistribution
+from onehull.spec.late import Late
 from onehull.spec.model import Architecture as Common
 from onehull.spec.model import Model
 from onehull.spec.tasks import BinaryTask, MulticlassTask, RegressionTask, Task
@@ -223,13 +224,12 @@ def loss(task: Task, late_share: float | None = None) -> Any:
 
     Args:
         task: the task.
-        late_share: of a task whose labels come late, the share of positives that did.
+        late_share: of a task whose labels come late, the share of positives that did; None where the samples have
+            final labels, as those of a log that was joined at once.
     """
     match task:
         case BinaryTask():
-            late = task.late
-            share = 1.0 if late_share is None else late_share
-            return "binary_crossentropy" if late is None else LateCrossentropy(late.kind, share)
+            return _binary_loss(task.late, late_share)
         case RegressionTask() if not isinstance(task.head, Linear):
             return duration_loss(task.head)
         case RegressionTask(transform="log1p"):
@@ -240,6 +240,12 @@ def loss(task: Task, late_share: float | None = None) -> Any:
             return "mse"
         case MulticlassTask():
             return "sparse_categorical_crossentropy"
+
+
+def _binary_loss(late: Late | None, late_share: float | None) -> Any:
+    if late is None or late_share is None:
+        return "binary_crossentropy"
+    return LateCrossentropy(late.kind, late_share)
 
 
 def space_loss(name: str, tasks: Mapping[str, Task], section: Model | None) -> EntireSpaceLoss | None:

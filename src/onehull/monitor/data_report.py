@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
+from onehull.events.files import find_files
 from onehull.events.report import QUARANTINE_FILE, SAMPLES_FILE, AssemblyReport, LogBooks, read_report
 from onehull.files import write_whole
 from onehull.monitor.delays import feedback_delays
@@ -15,6 +17,7 @@ from onehull.monitor.periods import label_periods
 from onehull.monitor.report import DATA_REPORT_HTML, DATA_REPORT_JSON, DataReport, Example, Rejected, Stage
 from onehull.spec import Spec
 from onehull.spec.samples import SPLITS
+from onehull.streams.segments import BOOKS_FILE, read_books
 
 _EXAMPLES = 3
 _LINES = 200_000
@@ -45,7 +48,7 @@ def data_report(spec: Spec, data_dir: Path, directory: Path, leakage: LeakReport
         items=books.items,
         time_first=books.time_first,
         time_last=books.time_last,
-        stages=tuple(_stages(books)),
+        stages=(*_broker_stages(spec, data_dir), *_stages(books)),
         by=by,
         periods=periods,
         kinds={name: task.kind for name, task in spec.tasks.items()},
@@ -66,6 +69,23 @@ def write_data_report(report: DataReport, directory: Path) -> None:
     """
     write_whole(directory / DATA_REPORT_JSON, report.model_dump_json(indent=1) + "\n")
     write_whole(directory / DATA_REPORT_HTML, render_page(report))
+
+
+def _broker_stages(spec: Spec, data_dir: Path) -> list[Stage]:
+    """What `onehull ingest` read and refused, where the log is segments."""
+    events = spec.data.events
+    patterns = [events.impressions, events.feedback] if events is not None else []
+    files = {file for pattern in patterns for file in find_files(data_dir, pattern)}
+    segments = sorted(file.parent for file in files if (file.parent / BOOKS_FILE).is_file())
+    if not segments:
+        return []
+    admitted, again, refused = 0, 0, Counter[str]()
+    for segment in segments:
+        books = read_books(segment)
+        admitted, again = admitted + books.events, again + books.repeated
+        refused.update({f"refused: {reason}": count for reason, count in books.quarantined.items()})
+    count = admitted + again + refused.total()
+    return [Stage(name="messages of the broker", count=count, left=_some({**refused, "delivered again": again}))]
 
 
 def _stages(books: AssemblyReport) -> list[Stage]:

@@ -22,6 +22,8 @@ from onehull.spec.tasks import Task
 
 _LINES = 500_000
 """About as many lines are decoded."""
+_STREAM_BYTES = 64 << 20
+"""Of a stream, about as much is looked at."""
 _SHARES = 41
 _SECOND = 1_000_000
 
@@ -45,11 +47,13 @@ def feedback_delays(spec: Spec, data_dir: Path, samples: Path) -> tuple[tuple[De
     """
     if spec.data.events is None:
         return (), 0.0
-    files = find_files(data_dir, spec.data.events.feedback)
+    files, looked_at = find_files(data_dir, spec.data.events.feedback), 1.0
+    if spec.data.events.lateness is not None:
+        files, looked_at = _newest(files)
     step = -(-count_lines(files) // _LINES) or 1
     kinds = {task.event for task in spec.tasks.values()}
     blocks = [_read(block.lines[::step], kinds) for file in files for block in read_blocks(file)]
-    shown = pl.scan_parquet(samples).select(SAMPLE, pl.col(TIME).cast(pl.Int64).alias("shown"))
+    shown = pl.scan_parquet(samples).select(SAMPLE, pl.col(TIME).cast(pl.Int64).alias("shown")).unique()
     schema = {"event": pl.String, SAMPLE: pl.String, "time": pl.Int64}
     feedback = pl.concat([pl.DataFrame(schema=schema), *blocks]).unique()
     delays = (
@@ -59,7 +63,18 @@ def feedback_delays(spec: Spec, data_dir: Path, samples: Path) -> tuple[tuple[De
         .filter(pl.col("delay") >= 0)
         .collect(engine="streaming")
     )
-    return tuple(_delay(name, task, delays) for name, task in spec.tasks.items()), 1 / step
+    return tuple(_delay(name, task, delays) for name, task in spec.tasks.items()), looked_at / step
+
+
+def _newest(files: list[Path]) -> tuple[list[Path], float]:
+    """The files of a stream that were written last, and the share of the bytes that they hold: it never ends."""
+    sizes = {file: file.stat().st_size for file in files}
+    chosen: list[Path] = []
+    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
+        chosen.append(file)
+        if sum(sizes[one] for one in chosen) >= _STREAM_BYTES:
+            break
+    return sorted(chosen), sum(sizes[one] for one in chosen) / max(1, sum(sizes.values()))
 
 
 def _read(lines: list[bytes], kinds: set[str | None]) -> pl.DataFrame:
@@ -69,7 +84,7 @@ def _read(lines: list[bytes], kinds: set[str | None]) -> pl.DataFrame:
     for line in lines:
         try:
             event = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
         reference = id_text(event.impression)
         if event.event not in kinds or reference is None:
