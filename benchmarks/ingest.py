@@ -137,7 +137,8 @@ def ended(workers: list[Any]) -> None:
 
 def make_topic(broker: KafkaBroker, name: str) -> str:
     """A topic."""
-    from confluent_kafka.admin import AdminClient, NewTopic
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.cimpl import NewTopic
 
     admin = AdminClient({"bootstrap.servers": broker.address})
     admin.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result(30)
@@ -236,7 +237,8 @@ def numbers_of(out: Path, events: int) -> np.ndarray:
 
 def read_once(address: str, topic: str, out: Path, group: str) -> dict[str, float]:
     """Reads a topic to its end and says how long it took."""
-    metrics, joined = IngestMetrics(), []
+    metrics = IngestMetrics()
+    joined: list[float] = []
 
     def look() -> bool:
         if metrics.partitions and not joined:

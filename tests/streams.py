@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from onehull.streams.segments import SegmentBooks, SegmentChain, read_books
@@ -91,25 +91,28 @@ def _lines_in(path: Path) -> int:
     return path.read_bytes().count(b"\n")
 
 
-def produce(settings: dict[str, str], topic: str, messages: Sequence[bytes | None], **more: object) -> None:
+def produce(settings: Mapping[str, str], topic: str, messages: Sequence[bytes | None], key: str | None = None) -> None:
     """Gives Kafka messages, each acknowledged."""
     from confluent_kafka import Producer
 
     faults = []
     producer = Producer({"acks": "all", "linger.ms": 5, "message.max.bytes": 80_000_000, **settings})
     for message in messages:
-        producer.produce(topic, message, on_delivery=lambda error, _: faults.append(error) if error else None, **more)
+        producer.produce(topic, message, key, on_delivery=lambda error, _: faults.append(error) if error else None)
         producer.poll(0)
     assert producer.flush(60) == 0
     assert faults == []
 
 
-def make_topic(settings: dict[str, str], name: str, partitions: int = 1, **config: str) -> str:
+def make_topic(
+    settings: Mapping[str, str], name: str, partitions: int = 1, config: dict[str, str] | None = None
+) -> str:
     """A topic of Kafka."""
-    from confluent_kafka.admin import AdminClient, NewTopic
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.cimpl import NewTopic
 
-    admin = AdminClient(settings)
-    for done in admin.create_topics([NewTopic(name, partitions, 1, config=config)]).values():
+    admin = AdminClient({"log_level": 0, **settings})
+    for done in admin.create_topics([NewTopic(name, partitions, 1, config=config or {})]).values():
         done.result(30)
     until(lambda: name in admin.list_topics(timeout=10).topics)
     return name

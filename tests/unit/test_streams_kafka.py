@@ -210,7 +210,8 @@ def test_poison_goes_to_the_file_and_to_the_topic_with_the_reason(broker, client
     sent = consumer.consume(6, timeout=30)
     consumer.close()
     assert [json.loads(message.value() or b"") for message in sent] == in_file
-    assert [dict(message.headers())["reason"].decode() for message in sent] == list(POISON)
+    assert [json.loads(message.value() or b"")["reason"] for message in sent] == list(POISON)
+    assert sent[0].headers() == [("reason", b"empty"), ("detail", b"a message must hold one JSON object")]
     assert sent[0].key() == f"{small}/0/1".encode()
 
 
@@ -339,7 +340,7 @@ def test_a_full_disk_ends_it_with_words_and_the_next_one_goes_on(broker, client,
 
 
 def test_an_event_of_50_mb(broker, client, names, tmp_path):
-    name = make_topic(client, next(names), **{"max.message.bytes": "60000000"})
+    name = make_topic(client, next(names), config={"max.message.bytes": "60000000"})
     produce(client, name, [event(0), event(1, text="x" * 50_000_000), event(2)])
     read_all(broker, name, tmp_path / "refused")
     assert ids(tmp_path / "refused") == once([0, 2])

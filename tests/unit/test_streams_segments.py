@@ -41,7 +41,7 @@ def draft_of(numbers, first=0):
 
 
 DEEP = b'{"event":"a","time":1,"b":' + b"[" * 100_000
-REFUSED = {
+REFUSED: dict[str, list[bytes | None]] = {
     "empty": [None, b""],
     "too_big": [event(1, text="x" * (1 << 20))],
     "malformed": [b"{", b"\xff", b'{"event":"a","time":1} x', b'{"event":"a","time":1,"b":"\xc3"}', DEEP],
@@ -181,7 +181,12 @@ def test_what_a_killed_process_was_building_is_no_segment(tmp_path):
 
 def test_names_that_are_new_are_brought_to_the_disk(tmp_path, monkeypatch):
     synced = []
-    monkeypatch.setattr("onehull.streams.segments.sync", lambda path: (synced.append(path), sync(path)))
+
+    def note(path):
+        synced.append(path)
+        sync(path)
+
+    monkeypatch.setattr("onehull.streams.segments.sync", note)
     draft_of([1]).append_to(SegmentChain(tmp_path / "out" / "clicks" / "0"))
     above = [tmp_path, tmp_path / "out", tmp_path / "out" / "clicks"]
     assert synced[:3] == above
@@ -243,7 +248,7 @@ def test_segments_behind_a_place(tmp_path):
 
 
 def test_the_same_note_is_told_once_in_half_a_minute(monkeypatch):
-    told = []
+    told: list[str] = []
     note = Notes(told.append)
     now = time.monotonic()
     for seconds in (0, 1, 29, 31, 32):

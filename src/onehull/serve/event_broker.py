@@ -7,6 +7,7 @@ that is away, for some minutes and up to 64 MB, because a feed must not wait for
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -18,6 +19,8 @@ from onehull.serve.events import EventLine, Events, feedback_lines, impression_l
 from onehull.serve.requests import FeedbackEvent, RankRequest
 from onehull.serve.response import RankResponse
 from onehull.streams.sinks import KafkaSink, Message, PubSubSink, Sink
+
+_logger = logging.getLogger("onehull.serve")
 
 WAIT_SECONDS = 5.0
 """How long a client waits for the broker to take its feedback."""
@@ -75,7 +78,7 @@ class BrokerEvents(Events):
         self._urgent, self._patient = urgent, patient
         self._impressions, self._feedback = impressions, feedback or impressions
         try:
-            self._patient.fault = self._urgent.check(sorted({self._impressions, self._feedback}))
+            self._urgent.hear(self._urgent.check(sorted({self._impressions, self._feedback})))
         except BrokerError:
             self._end()
             raise
@@ -90,15 +93,15 @@ class BrokerEvents(Events):
         self._urgent.send(self._feedback, _messages(feedback_lines(events, moment(now))))
 
     def fault(self) -> str | None:
-        """See `Events.fault`."""
-        return self._patient.fault
+        """See `Events.fault`: what was heard last of the broker."""
+        return max(self._urgent, self._patient, key=lambda sink: sink.heard).fault
 
     def close(self) -> None:
         """See `Events.close`."""
         try:
             self._patient.settle(_LEAVING_SECONDS)
         except BrokerError as error:
-            self._patient.fault = str(error)
+            _logger.error("impressions are lost: %s", error)
         finally:
             self._end()
 

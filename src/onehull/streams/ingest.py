@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import final
 
 from onehull.streams.admission import Admission, Limits
-from onehull.streams.draft import Draft
+from onehull.streams.draft import Draft, quarantine_entry
 from onehull.streams.metrics import IngestMetrics
 from onehull.streams.segments import OvertakenError, SegmentChain
+from onehull.streams.sinks import Message, Sink
 
 _LAG_SECONDS = 2.0
 _SAME_NOTE_SECONDS = 30.0
+_SENT_TOGETHER = 10_000
 
 Partition = tuple[str, int]
 
@@ -83,6 +85,8 @@ class Ingest(ABC):
         roll: when segments are made.
         metrics: told what becomes durable.
         note: told in words what an operator should know.
+
+    A subclass sets `_refused` to a sink and a topic, where refused messages go to a topic, too.
     """
 
     def __init__(
@@ -101,6 +105,7 @@ class Ingest(ABC):
         self._note = Notes(note or (lambda _: None))
         self._clock = Clock()
         self._drafts: dict[Partition, Draft] = {}
+        self._refused: tuple[Sink, str] | None = None
         self._rolled = self._lag_told = time.monotonic()
 
     @final
@@ -128,6 +133,8 @@ class Ingest(ABC):
         finally:
             self._drafts.clear()  # after an error nothing may be committed while the client is closed
             self._end()
+            if self._refused is not None:
+                self._refused[0].close()
 
     @abstractmethod
     def _begin(self) -> None:
@@ -144,10 +151,6 @@ class Ingest(ABC):
     @abstractmethod
     def _tell_lag(self) -> None:
         """Tells metrics how much waits."""
-
-    @abstractmethod
-    def _before_commit(self, draft: Draft) -> None:
-        """Does what must be done before a draft becomes durable."""
 
     @abstractmethod
     def _committed(self, part: Partition, draft: Draft) -> None:
@@ -177,7 +180,8 @@ class Ingest(ABC):
     def _commit(self, part: Partition) -> None:
         """Makes a draft durable; a process that was overtaken tries again with what is left for it."""
         while (draft := self._drafts[part]).messages:
-            self._before_commit(draft)
+            if self._refused is not None:
+                self._send_refused(*self._refused, draft)
             try:
                 books = draft.append_to(self._chain(part), self._extra_files(draft))
             except OvertakenError:
@@ -188,6 +192,15 @@ class Ingest(ABC):
             self.metrics.committed(partition_name(part), books)
             self._drafts[part] = draft.following()
             self._committed(part, draft)
+
+    def _send_refused(self, sink: Sink, topic: str, draft: Draft) -> None:
+        """At least once: a process that is killed between this and the segment sends them again, with the same key."""
+        for begin in range(0, len(draft.refused), _SENT_TOGETHER):
+            for one in draft.refused[begin : begin + _SENT_TOGETHER]:
+                attributes = {"reason": one.refusal.reason, "detail": one.refusal.detail}
+                key = f"{draft.source}/{one.place}"
+                sink.post(topic, Message(quarantine_entry(draft.source, one), key, attributes))
+            sink.settle()
 
     def _chain(self, part: Partition) -> SegmentChain:
         return SegmentChain(self._out / part[0] / str(part[1]))

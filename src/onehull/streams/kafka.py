@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 from onehull.errors import BrokerError
 from onehull.streams.admission import Limits
-from onehull.streams.draft import Draft, quarantine_entry
+from onehull.streams.draft import Draft
 from onehull.streams.ingest import Ingest, Partition, Roll, partition_name
 from onehull.streams.kafka_places import KafkaPlaces
 from onehull.streams.metrics import IngestMetrics
 from onehull.streams.settings import QUIET, checked, confluent_kafka
-from onehull.streams.sinks import KafkaSink, Message
+from onehull.streams.sinks import KafkaSink
 
 _BATCH = 10_000
 _POLL_SECONDS = 0.2
@@ -88,7 +88,8 @@ class KafkaIngest(Ingest):
         self._consumer = checked(self._kafka.Consumer, {**_FETCHING, **common, **self._consumer_settings()})
         self._places = KafkaPlaces(self._consumer, common, out, topics.start, self._note)
         self._places.check_topics([*topics.topics, *([topics.quarantine] if topics.quarantine else [])])
-        self._refused = KafkaSink(topics.servers, topics.settings, _PATIENCE_SECONDS) if topics.quarantine else None
+        if topics.quarantine:
+            self._refused = KafkaSink(topics.servers, topics.settings, _PATIENCE_SECONDS), topics.quarantine
 
     def _consumer_settings(self) -> dict[str, Any]:
         return {
@@ -107,8 +108,6 @@ class KafkaIngest(Ingest):
 
     def _end(self) -> None:
         self._consumer.close()
-        if self._refused is not None:
-            self._refused.close()
 
     def _finished(self) -> bool:
         """A process that got no partition has nothing to wait for."""
@@ -152,17 +151,6 @@ class KafkaIngest(Ingest):
     def _commit_all(self) -> None:
         self._places.check_identities({part: draft for part, draft in self._drafts.items() if draft.messages})
         super()._commit_all()
-
-    def _before_commit(self, draft: Draft) -> None:
-        """At least once: a process that is killed between this and the segment sends them again, with the same key."""
-        if self._refused is None or self._topics.quarantine is None:
-            return
-        for begin in range(0, len(draft.refused), _BATCH):
-            for one in draft.refused[begin : begin + _BATCH]:
-                attributes = {"reason": one.refusal.reason, "detail": one.refusal.detail}
-                message = Message(quarantine_entry(draft.source, one), f"{draft.source}/{one.place}", attributes)
-                self._refused.post(self._topics.quarantine, message)
-            self._refused.settle()
 
     def _committed(self, part: Partition, draft: Draft) -> None:
         place = self._kafka.TopicPartition(*part, draft.next)

@@ -80,8 +80,9 @@ class IngestMetrics:
     def line(self) -> str:
         """One line for a terminal."""
         rate = self.events / max(1e-9, time.monotonic() - self._began)
-        waiting = f"{sum(self._lags.values()):,} waiting" if self.partitions else "no partition yet"
-        return f"{self.events:,} events, {rate:,.0f}/s, {self.refused:,} quarantined, {waiting}"
+        waiting = f", {sum(self._lags.values()):,} waiting" if self._lags else ""
+        place = waiting if self.partitions else ", no partition yet"
+        return f"{self.events:,} events, {rate:,.0f}/s, {self.refused:,} quarantined{place}"
 
     def text(self) -> str:
         """The metrics in Prometheus' text format."""

@@ -38,7 +38,7 @@ class OvertakenError(Exception):
 
 
 class SegmentBooks(Section):
-    """What a segment holds: every message of its stretch, in exactly one count."""
+    """What a segment holds: every place of its stretch counts as event, quarantined or absent."""
 
     first: int
     """Place of its first message in the stream (Kafka: offset)."""
@@ -51,7 +51,7 @@ class SegmentBooks(Section):
     quarantined: dict[str, int]
     """Refused messages by reason."""
     repeated: int = 0
-    """Messages that an earlier segment holds already (Pub/Sub delivers again)."""
+    """Deliveries of messages that it held already (Pub/Sub delivers again); they take no place."""
     absent: int = 0
     """Places of the stretch that the broker had no message for: compacted, deleted, or marks of transactions."""
     kinds: dict[str, int]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +16,12 @@ _MARGIN_SECONDS = 2.0
 """A client says a little later than its own limit that it gives up."""
 _CHECK_SECONDS = 5
 _POLL_SECONDS = 0.1
-_HELD_BYTES = 64 << 20
+_HELD_BYTES, _HELD_MESSAGES = 64 << 20, 100_000
+_HOLDING = {
+    "linger.ms": 5,  # lines wait a little for each other, and a caller not long
+    "queue.buffering.max.kbytes": _HELD_BYTES >> 10,
+    "queue.buffering.max.messages": _HELD_MESSAGES,
+}
 
 
 class Message(NamedTuple):
@@ -45,6 +51,7 @@ class Sink(ABC):
 
     Attributes:
         fault: why the latest message was not taken; None after one that was.
+        heard: when that was, by the monotonic clock.
     """
 
     def __init__(self, wait_seconds: float, on_failure: Callable[[str], None] | None = None) -> None:
@@ -54,6 +61,7 @@ class Sink(ABC):
         self._outstanding = 0
         self._lost: list[str] = []
         self.fault: str | None = None
+        self.heard = 0.0
 
     @final
     def send(self, topic: str, messages: Sequence[Message]) -> None:
@@ -67,6 +75,7 @@ class Sink(ABC):
         for message in messages:
             self._hand_over(topic, message, waiting.told)
         fault = waiting.fault(self._wait_seconds + _MARGIN_SECONDS)
+        self.hear(fault)
         if fault is not None:
             raise BrokerError(fault)
 
@@ -125,10 +134,14 @@ class Sink(ABC):
             BrokerError: it holds too many already.
         """
 
+    def hear(self, fault: str | None) -> None:
+        """Remembers how it is with the broker."""
+        self.fault, self.heard = fault, time.monotonic()
+
     def _told(self, fault: str | None) -> None:
+        self.hear(fault)
         with self._changed:
             self._outstanding -= 1
-            self.fault = fault
             if fault is not None:
                 self._lost = [*self._lost[-999:], fault]
             self._changed.notify_all()
@@ -186,10 +199,8 @@ class KafkaSink(Sink):
             "acks": "all",
             "enable.idempotence": True,
             "message.timeout.ms": round(wait_seconds * 1000),
-            "queue.buffering.max.kbytes": _HELD_BYTES >> 10,
         }
-        # Lines wait a little for each other; what a caller waits for must not wait long.
-        self._producer = checked(self._kafka.Producer, {**QUIET, "linger.ms": 5, **(settings or {}), **ours})
+        self._producer = checked(self._kafka.Producer, {**QUIET, **_HOLDING, **(settings or {}), **ours})
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="kafka-deliveries", daemon=True)
         self._thread.start()
@@ -211,6 +222,7 @@ class KafkaSink(Sink):
         self._closed.set()
         self._thread.join()
         self._producer.purge()
+        self._producer.poll(0)  # what was purged is told to be lost
 
     def _hand_over(self, topic: str, message: Message, told: Told) -> None:
         def delivered(error: Any, _: Any) -> None:
@@ -253,7 +265,9 @@ class PubSubSink(Sink):
 
         types = self._pubsub.types
         flow = types.PublishFlowControl(
-            byte_limit=_HELD_BYTES, limit_exceeded_behavior=types.LimitExceededBehavior.ERROR
+            message_limit=_HELD_MESSAGES,
+            byte_limit=_HELD_BYTES,
+            limit_exceeded_behavior=types.LimitExceededBehavior.ERROR,
         )
         try:
             self._client = self._pubsub.PublisherClient(
