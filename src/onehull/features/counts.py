@@ -127,9 +127,12 @@ def bounded(counts: IdCounts, known: Mapping[str, tuple[str, ...]], most: int = 
     """
     found: dict[str, pl.DataFrame] = {}
     for name, table in counts.tables.items():
-        rows = pl.Series(VALUE, known.get(name, ()), pl.String)
-        has_row = pl.col(VALUE).is_in(rows.implode())
-        found[name] = table.filter(pl.col(COUNT) >= FLOOR).filter(has_row | ((~has_row).cum_sum() <= most))
+        worth = table.filter(pl.col(COUNT) >= FLOOR)
+        if len(worth) > most:  # else no id can be one too many
+            rows = pl.Series(VALUE, known.get(name, ()), pl.String)
+            has_row = pl.col(VALUE).is_in(rows.implode())
+            worth = worth.filter(has_row | ((~has_row).cum_sum() <= most))
+        found[name] = worth
     return IdCounts(found)
 
 
