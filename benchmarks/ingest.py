@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ from onehull.streams.metrics import IngestMetrics
 from onehull.streams.segments import EVENTS_FILE
 
 PARTITIONS, PRODUCERS, READERS = 8, 3, 3
-EVENTS = {"fast": 1_000_000, "full": 3_000_000}
-KILLS = {"fast": 24, "full": 100}
+EVENTS = {"fast": 1_000_000, "full": 2_000_000}
+KILLS = {"fast": 24, "full": 60}
 ROUNDS = {"fast": 3, "full": 5}
 SECONDS_A_KILL = 1.6
 PATIENCE_SECONDS = 120
@@ -172,16 +172,15 @@ def kills(broker: KafkaBroker, directory: Path, events: int, wanted: int, draw: 
     while result.kills < wanted:
         time.sleep(draw.uniform(0, 2 * SECONDS_A_KILL))
         victim = draw.randrange(READERS)
+        if result.kills % 2:
+            victim = wait_for_builder(out, [reader.pid for reader in readers], victim)
+            time.sleep(draw.uniform(0, 0.003))
         if readers[victim].poll() is not None:
             raise RuntimeError(f"a reader ended by itself:\n{log.read_text()[-3000:]}")
-        before = set(building(out))
-        if result.kills % 2:
-            wait_for_building(out, before)
-            time.sleep(draw.uniform(0, 0.004))
         readers[victim].send_signal(signal.SIGKILL)
         readers[victim].wait()
         result.kills += 1
-        result.writing += left_building(out, before)
+        result.writing += readers[victim].pid in building(out)
         readers[victim] = start_reader(broker, topic, out, log)
     ended(workers)
     wait_until_read(out, events)
@@ -194,23 +193,19 @@ def kills(broker: KafkaBroker, directory: Path, events: int, wanted: int, draw: 
     return result
 
 
-def building(out: Path) -> Iterator[Path]:
-    """Segments that are being built."""
-    return out.glob("*/*/.building-*")
+def building(out: Path) -> list[int]:
+    """Processes that are building a segment, or were killed over it."""
+    return [int(path.name.split("-")[1]) for path in out.glob("*/*/.building-*")]
 
 
-def wait_for_building(out: Path, before: set[Path], seconds: float = 5.0) -> None:
-    """Waits until somebody begins to build a segment."""
+def wait_for_builder(out: Path, readers: list[int], otherwise: int, seconds: float = 3.0) -> int:
+    """Waits until one of the readers begins to build a segment, and says which."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end and not set(building(out)) - before:
-        pass
-
-
-def left_building(out: Path, before: set[Path]) -> bool:
-    """Whether one that was killed left a half-built segment: it is there still when a living one would be done."""
-    left = set(building(out)) - before
-    time.sleep(0.2)
-    return any(path.exists() for path in left)
+    while time.monotonic() < end:
+        for process in building(out):
+            if process in readers:
+                return readers.index(process)
+    return otherwise
 
 
 def wait_until_read(out: Path, events: int) -> None:

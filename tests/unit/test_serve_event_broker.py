@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 
+import polars as pl
 import pytest
 
 from onehull.errors import ArtifactError, BrokerError, SpecError
+from onehull.events import assemble
 from onehull.pipeline.launch import free_ports
 from onehull.serve import event_broker
 from onehull.serve.app import application
 from onehull.serve.event_broker import open_events
+from onehull.spec import load_spec
 from onehull.streams.kafka import KafkaIngest, KafkaTopics
+from onehull.streams.segments import EVENTS_GLOB
 from onehull.streams.sinks import KafkaSink, Message
 from tests.kafka_broker import KafkaBroker, require_kafka
-from tests.streams import books_of, lines, make_topic, until
+from tests.streams import books_of, lines, make_topic, produce, until
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +99,34 @@ def test_what_is_ingested_is_what_a_directory_would_hold(
     assert [line["impression"] for line in found if line["event"] != "impression"] == [
         one["impression"] for one in sent
     ]
+
+
+def test_assembly_reads_the_segments_and_the_loop_closes(broker, client_config, serving, tables, tmp_path):
+    """Among them one that only says where reading began, and one that holds nothing but poison."""
+    make_topic(client_config, "loop")
+    produce(client_config, "loop", [b"before anybody read"])
+    out = tmp_path / "data"
+    KafkaIngest(KafkaTopics(broker.address, ["loop"], start="latest", stop_at_end=True), out).run(lambda: False)
+    produce(client_config, "loop", [b"poison"])
+    ingested(broker, out, "loop")
+    with serving(f"kafka://{broker.address}/loop") as client:
+        items = post(client, "/rank", {"user": "u1", "context": {"hour_of_day": 20}, "k": 4}).json()["items"]
+        assert post(client, "/events", click(items[2]["impression"])).status_code == 202
+    ingested(broker, out, "loop")
+    document, users, catalogue = tables
+    users.rename({"id": "user", "x.interest": "interest", "x.age": "age"}).write_parquet(out / "users.parquet")
+    columns = {"id": "item", "x.category": "category", "x.tags": "tags", "x.duration": "duration"}
+    catalogue.rename(columns).with_columns(pl.lit("x").alias("title")).write_parquet(out / "items.parquet")
+    data = {
+        "events": {"impressions": EVENTS_GLOB, "feedback": EVENTS_GLOB, "complete_until": "2999-01-01T00:00:00Z"},
+        "tables": {name: {"path": f"{name}s.parquet", "key": name} for name in ("user", "item")},
+        "split": {"by": "random", "validation": 0.3, "test": 0.3},
+    }
+    features = {name: feature for name, feature in document["features"].items() if name != "temperature"}
+    assemble(load_spec({**document, "features": features, "data": data}), out, tmp_path / "samples")
+    samples = pl.read_parquet(tmp_path / "samples" / "samples.parquet").sort("sample")
+    assert samples["item"].to_list() == [item["id"] for item in items]
+    assert samples["y.click"].to_list() == [0.0, 0.0, 1.0, 0.0]
 
 
 def test_a_broker_that_dies_answers_503_and_loses_nothing_that_was_accepted(broker, client_config, serving, tmp_path):

@@ -10,6 +10,7 @@ right; the other is told (`OvertakenError`) and goes on behind it.
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -100,7 +101,7 @@ class SegmentChain:
             ArtifactError: the disk is full or gone; no segment was added.
         """
         place = self._segment(books.first)
-        building = self.directory / f"{_BUILDING}{uuid.uuid4().hex}"
+        building = self.directory / f"{_BUILDING}{os.getpid()}-{uuid.uuid4().hex}"
         content = {**files, BOOKS_FILE: (books.model_dump_json(indent=1).encode(), b"\n")}
         try:
             _make_durably(self.directory)
