@@ -150,11 +150,11 @@ def test_processes_that_share_a_subscription_and_die_count_each_message_once(nam
 
 def test_one_that_slept_drops_what_another_has_made_durable(name, tmp_path):
     publish(name, [event(number) for number in range(50)])
-    slow = ("--segment-seconds", "2")
+    slow = ("--segment-seconds", "3.5")
     sleeper = start_ingest(tmp_path, *OPTIONS, name, *slow, before=SHORT_LEASE)
     until(lambda: len(ids(tmp_path)) == 50)
     publish(name, [event(number) for number in range(50, 100)])
-    time.sleep(1)  # it holds them, in memory
+    time.sleep(0.7)  # it holds them, in memory
     sleeper.send_signal(signal.SIGSTOP)
     ingest(name, tmp_path, 50)
     sleeper.send_signal(signal.SIGCONT)

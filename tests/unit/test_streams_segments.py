@@ -10,9 +10,9 @@ import threading
 import time
 import urllib.request
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
+from benchmarks import ingest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -305,9 +305,15 @@ def test_metrics_are_what_is_durable(tmp_path):
     assert "onehull_ingest_lag{" not in repr(list(metrics.registry.collect()))
 
 
-def test_an_event_of_each_second_of_the_clock_is_known_by_its_books(tmp_path):
+def test_books_know_the_earliest_and_the_latest_event(tmp_path):
     books = draft_of([3, 1, 2]).append_to(SegmentChain(tmp_path / "clicks" / "0"))
     assert (books.earliest, books.latest) == (1_700_000_001, 1_700_000_003)
     assert abs((datetime.now(UTC) - books.written).total_seconds()) < 60
-    assert isinstance(books.model_dump_json(), str)
-    assert Path(tmp_path / "clicks" / "0" / f"{0:020d}").is_dir()
+
+
+def test_the_benchmark_would_see_what_is_lost_and_what_is_doubled(tmp_path):
+    draft = Draft("clicks/0", 0, 0)
+    for place, number in enumerate([0, 2, 2, 3]):
+        draft.add(place, ingest.event(number), Admission(Limits()), NOW + 1e9)
+    draft.append_to(SegmentChain(tmp_path / "clicks" / "0"))
+    assert ingest.numbers_of(tmp_path, events=5).tolist() == [1, 0, 2, 1, 0]
