@@ -241,6 +241,39 @@ def test_another_spec_or_a_shorter_file_is_refused(tmp_path: Path) -> None:
         Stream(spec(), data, tmp_path / "stream", "key").run()
 
 
+def test_files_of_a_stream_grow_with_the_data_and_not_with_the_time(tmp_path: Path) -> None:
+    log = events(1500, 13, minutes=3000)
+    broken = {"event": "click", "id": "b", "impression": None, "time": BEGIN}
+    data, directory = tmp_path / "data", tmp_path / "stream"
+    for step in range(80):
+        part = log[len(log) * step // 80 : len(log) * (step + 1) // 80]
+        write(data / f"{step:03d}.jsonl", [*part, broken])
+        Stream(spec(), data, directory, "key", step_rows=20).run()
+    epochs = sorted(path for path in directory.iterdir() if path.name.isdecimal())
+    assert len(epochs) == 2
+    assert len(list(epochs[-1].glob("samples-*"))) < 40
+    assert len(list(epochs[-1].glob("quarantine-*"))) < 40
+    found = streamed_from(data, tmp_path / "out", directory)
+    assert_frame_equal(found, batch(data, tmp_path / "a"))
+    assert (tmp_path / "out" / "quarantine.jsonl").read_text().count('"no_id"') == 80
+
+
+def test_a_stream_that_another_process_adds_to_is_read_as_far_as_that_one_has_come(tmp_path: Path) -> None:
+    log = events(400, 14)
+    data, directory, links = tmp_path / "data", tmp_path / "stream", tmp_path / "links"
+    write(data / "1.jsonl", log[:900])
+    Stream(spec(), data, directory, "key", step_rows=100).run()
+    beside = Stream(spec(), data, directory, "key", links=links)
+    for step in range(2, 5):  # the other process goes on, and removes what was linked
+        write(data / f"{step}.jsonl", log[900 + step : 901 + step])
+        Stream(spec(), data, directory, "key", step_rows=100).run()
+    report = assemble(spec(), data, tmp_path / "out", stream=beside)
+    assert report.log is not None
+    assert report.log.lines == 900
+    assert report.log.accounted == 900
+    assert pl.read_parquet(tmp_path / "out" / "samples.parquet")["sample"].n_unique() == report.rows
+
+
 def test_without_lateness_there_is_no_stream(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="lateness must be given"):
         Stream(spec(None), tmp_path, tmp_path / "stream", "key")

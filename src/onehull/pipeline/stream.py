@@ -15,6 +15,9 @@ from onehull.pipeline.project import Project
 if TYPE_CHECKING:
     from onehull.events.stream import Stream
 
+_PATIENCE_SECONDS = 60.0
+"""A run that assembles what there is soon lets go of the stream."""
+
 
 def follow(
     project: Project, key: str, stop: Callable[[], bool], show: Callable[[str], None], commit_seconds: float
@@ -32,7 +35,7 @@ def follow(
         DataError: the spec names no lateness, or a file is damaged.
         ArtifactError: another process follows, or the disk is full.
     """
-    with stream_of(project, key, commit_seconds) as stream:
+    with stream_of(project, key, commit_seconds, _PATIENCE_SECONDS) as stream:
         if stream is None:
             raise DataError(f"{project.source}: data.events.lateness must be given to follow a log. Received None.")
         if stream.read_only:
@@ -48,7 +51,9 @@ def follow(
 
 
 @contextmanager
-def stream_of(project: Project, key: str, commit_seconds: float = 30.0) -> Iterator[Stream | None]:
+def stream_of(
+    project: Project, key: str, commit_seconds: float = 30.0, patience: float = 0.0
+) -> Iterator[Stream | None]:
     """The stream that assembly takes its samples from; None where the spec joins the log at once.
 
     Where another process follows the log, it is read as far as that one has come.
@@ -57,16 +62,20 @@ def stream_of(project: Project, key: str, commit_seconds: float = 30.0) -> Itera
         project: the project.
         key: fingerprint of what the spec says of samples.
         commit_seconds: how often samples become durable.
+        patience: how long to wait for a process that adds to the stream, in seconds.
     """
     from onehull.events.stream import Stream
 
     if project.spec.data.events is None or project.spec.data.events.lateness is None:
         yield None
         return
-    with _owned(project) as owned:
-        yield Stream(
-            project.spec, project.data, project.stream, key, read_only=not owned, commit_seconds=commit_seconds
-        )
+    links = project.out / ".stream-links"
+    with _owned(project, patience) as owned:
+        try:
+            beside = None if owned else links
+            yield Stream(project.spec, project.data, project.stream, key, links=beside, commit_seconds=commit_seconds)
+        finally:
+            shutil.rmtree(links, ignore_errors=True)
 
 
 def discard_stream(project: Project) -> None:
@@ -84,9 +93,9 @@ def discard_stream(project: Project) -> None:
 
 
 @contextmanager
-def _owned(project: Project) -> Iterator[bool]:
+def _owned(project: Project, patience: float = 0.0) -> Iterator[bool]:
     project.out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(project.out / ".stream.lock", timeout=0)
+    lock = FileLock(project.out / ".stream.lock", timeout=patience)
     try:
         lock.acquire()
     except Timeout:

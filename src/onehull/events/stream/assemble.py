@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -28,10 +29,12 @@ from onehull.events.sources import feature_sources
 from onehull.events.stream.epochs import (
     FEEDBACK_FILE,
     IMPRESSIONS_FILE,
-    QUARANTINE_FILE,
-    SAMPLES_GLOB,
     EpochBooks,
     Epochs,
+    NewEpoch,
+    link_files,
+    quarantine_files,
+    sample_files,
 )
 from onehull.events.stream.inputs import Inputs
 from onehull.events.stream.windows import NOTHING_CLOSED, OpenWindows
@@ -55,7 +58,7 @@ class Stream:
         data_dir: directory that its paths are relative to.
         directory: where the epochs are kept; continued where there are some.
         made_for: fingerprint of what the spec says of samples.
-        read_only: another process adds to the stream: `run` does nothing.
+        links: where another process adds to the stream, a directory for links to its files; `run` does nothing.
         step_rows: events after which windows are closed, at least.
         commit_seconds: how long an epoch lasts while there is more to read, or to wait for.
 
@@ -70,7 +73,7 @@ class Stream:
         directory: Path,
         made_for: str,
         *,
-        read_only: bool = False,
+        links: Path | None = None,
         step_rows: int = _STEP_ROWS,
         commit_seconds: float = COMMIT_SECONDS,
     ) -> None:
@@ -79,7 +82,7 @@ class Stream:
             raise DataError("data.events.lateness must be given to assemble a stream. Received None.")
         self.spec = spec
         self.epochs = Epochs(directory)
-        self.read_only = read_only
+        self._links = links
         self._step_rows = step_rows
         self._commit_seconds = commit_seconds
         self._lateness = events.lateness
@@ -106,6 +109,11 @@ class Stream:
             )
             self.quarantined = Counter(self._books.quarantined)
 
+    @property
+    def read_only(self) -> bool:
+        """Whether another process adds to the stream."""
+        return self._links is not None
+
     def run(self, *, stop: Callable[[], bool] | None = None, progress: Progress | None = None) -> None:
         """Reads what there is; with `stop`, also what comes, until it says so. All of it is durable at the end.
 
@@ -128,16 +136,16 @@ class Stream:
         if not self.inputs.pending and not self._can_close(waiting=stop is not None):
             return False
         with writable(self.epochs.directory):
-            building = self.epochs.begin()
-            with Quarantine(building / QUARANTINE_FILE) as quarantine:
-                self._read(building, quarantine, stop, progress)
-                self._close(building, quarantine, self.inputs.complete_until(waiting=stop is not None))
-                self._commit(building, quarantine)
+            epoch = self.epochs.begin()
+            with Quarantine(epoch.quarantine) as quarantine:
+                self._read(epoch, quarantine, stop, progress)
+                self._close(epoch, quarantine, self.inputs.complete_until(waiting=stop is not None))
+            self._commit(epoch, quarantine)
         return self.inputs.pending
 
     def _read(
         self,
-        building: Path,
+        epoch: NewEpoch,
         quarantine: Quarantine,
         stop: Callable[[], bool] | None,
         progress: Progress | None,
@@ -165,7 +173,7 @@ class Stream:
                 if held >= max(self._step_rows, self.windows.rows):
                     self.windows.add(pl.concat(impressions), pl.concat(feedback), reject)
                     held, impressions, feedback = 0, [], []
-                    self._close(building, quarantine, complete_until)
+                    self._close(epoch, quarantine, complete_until)
             if not waiting or enough():
                 break
             time.sleep(_LOOK_SECONDS)
@@ -173,7 +181,7 @@ class Stream:
         if impressions:
             self.windows.add(pl.concat(impressions), pl.concat(feedback), reject)
 
-    def _close(self, building: Path, quarantine: Quarantine, complete_until: float) -> None:
+    def _close(self, epoch: NewEpoch, quarantine: Quarantine, complete_until: float) -> None:
         """Writes the samples whose windows have closed."""
         watermark = self._watermark(complete_until)
         if watermark is None or self.windows.rows == 0:
@@ -181,9 +189,7 @@ class Stream:
         joined = self.windows.close(watermark, _rejecter(quarantine), self.joined)
         if joined.is_empty():
             return
-        number = len(list(building.glob(SAMPLES_GLOB)))
-        samples = self._complete(joined).collect()
-        samples.write_parquet(building / f"samples-{number:04d}.parquet", compression="lz4")
+        self._complete(joined).collect().write_parquet(epoch.next_samples(), compression="lz4")
 
     def _watermark(self, complete_until: float) -> int | None:
         """Microseconds since 1970; None before the first event."""
@@ -199,9 +205,9 @@ class Stream:
         assert isinstance(oldest, int)  # noqa: S101  there is one
         return oldest <= watermark - self.windows.longest
 
-    def _commit(self, building: Path, quarantine: Quarantine) -> None:
-        self.windows.impressions.write_parquet(building / IMPRESSIONS_FILE, compression="lz4")
-        self.windows.feedback.write_parquet(building / FEEDBACK_FILE, compression="lz4")
+    def _commit(self, epoch: NewEpoch, quarantine: Quarantine) -> None:
+        self.windows.impressions.write_parquet(epoch.directory / IMPRESSIONS_FILE, compression="lz4")
+        self.windows.feedback.write_parquet(epoch.directory / FEEDBACK_FILE, compression="lz4")
         self.quarantined += quarantine.counts
         joined = dict(vars(self.joined))
         books = EpochBooks(
@@ -216,10 +222,10 @@ class Stream:
             feedback_by_kind=joined.pop("feedback_by_kind"),
             joined=joined,
         )
-        self._last = self.epochs.commit(building, books)
+        self._last = self.epochs.commit(epoch, books)
 
     def _resume(self) -> tuple[Path | None, EpochBooks | None, OpenWindows]:
-        """The last epoch; another process that adds one takes away what was open at the end of the one before."""
+        """The last epoch. Beside a process that adds epochs its files are linked: that one removes old epochs."""
         for last_try in (False, False, True):
             found = self.epochs.last()
             if found is None:
@@ -227,12 +233,16 @@ class Stream:
             epoch, books = found
             try:
                 frames = (pl.read_parquet(epoch / IMPRESSIONS_FILE), pl.read_parquet(epoch / FEEDBACK_FILE))
+                if self._links is not None:
+                    shutil.rmtree(self._links, ignore_errors=True)
+                    self._links.mkdir(parents=True)
+                    link_files(epoch, self._links)
             except (OSError, pl.exceptions.PolarsError) as error:
                 if last_try:
                     remedy = "Restore it, or begin anew with --force."
                     raise ArtifactError(f"{epoch} is damaged: {error}. {remedy}") from error
             else:
-                return epoch, books, OpenWindows(self.spec.tasks, *frames, books.closed)
+                return self._links or epoch, books, OpenWindows(self.spec.tasks, *frames, books.closed)
         return None, None, OpenWindows(self.spec.tasks, pl.DataFrame(), pl.DataFrame(), NOTHING_CLOSED)
 
     def samples(self, until: datetime, quarantine: Quarantine) -> JoinedLog:
@@ -247,7 +257,7 @@ class Stream:
             split goes by a column.
         """
         counts, parts = replace(self.joined), [pl.scan_parquet(path) for path in self.sample_files()]
-        for path in self.epochs.quarantines(self._last) if self._last is not None else ():
+        for path in quarantine_files(self._last) if self._last is not None else ():
             quarantine.copy(path)
         if self.windows.rows:
             moment = (until - _EPOCH) // _MICROSECOND
@@ -257,7 +267,7 @@ class Stream:
 
     def sample_files(self) -> list[Path]:
         """Parquet files of the samples that have left, sorted by (time, id) throughout."""
-        return list(self.epochs.samples(self._last)) if self._last is not None else []
+        return sample_files(self._last) if self._last is not None else []
 
     def _complete(self, joined: pl.DataFrame) -> pl.LazyFrame:
         rows = finish_labels(event_rows(joined.lazy(), self.spec, self._context, self._scalars), self.spec.tasks)
