@@ -43,6 +43,7 @@ EVENTS = {"fast": 1_000_000, "full": 2_000_000}
 KILLS = {"fast": 24, "full": 60}
 ROUNDS = {"fast": 3, "full": 5}
 SECONDS_A_KILL = 1.6
+SECONDS_A_RESTART = 0.8
 PATIENCE_SECONDS = 120
 PAGE = ROOT / "docs" / "how-to" / "ingest-from-kafka.md"
 READER = ("--segment-seconds", "0.3", "--set", "session.timeout.ms=1500", "--set", "heartbeat.interval.ms=300")
@@ -51,6 +52,7 @@ SHOWN = {
     "events": ("events", "{:,}"),
     "kills": ("readers killed", "{:,}"),
     "kills_while_writing": ("of them while a segment was being built", "{:,}"),
+    "kills_while_producing": ("while events were still being produced", "{:,}"),
     "lost": ("events lost", "{:,}"),
     "duplicated": ("events doubled", "{:,}"),
     "events_per_second": ("events a second, one process, group joined meanwhile", "{:,.0f}"),
@@ -67,12 +69,14 @@ class Killed:
     Attributes:
         kills: how many were killed.
         writing: while they were building a segment.
+        flowing: while events were still being produced.
         seconds: until everything had been read.
         found: how often each event is in the segments.
     """
 
     kills: int = 0
     writing: int = 0
+    flowing: int = 0
     seconds: float = 0.0
     found: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
@@ -168,7 +172,7 @@ def kills(broker: KafkaBroker, directory: Path, events: int, wanted: int, draw: 
     topic, out, log = make_topic(broker, "kills"), directory / "kills", directory / "kills.log"
     result, begun = Killed(), time.monotonic()
     readers = [start_reader(broker, topic, out, log) for _ in range(READERS)]
-    workers = fill(broker, topic, events, wanted * SECONDS_A_KILL)
+    workers = fill(broker, topic, events, wanted * (SECONDS_A_KILL + SECONDS_A_RESTART))
     while result.kills < wanted:
         time.sleep(draw.uniform(0, 2 * SECONDS_A_KILL))
         victim = draw.randrange(READERS)
@@ -180,6 +184,7 @@ def kills(broker: KafkaBroker, directory: Path, events: int, wanted: int, draw: 
         readers[victim].send_signal(signal.SIGKILL)
         readers[victim].wait()
         result.kills += 1
+        result.flowing += any(worker.is_alive() for worker in workers)
         result.writing += readers[victim].pid in building(out)
         readers[victim] = start_reader(broker, topic, out, log)
     ended(workers)
@@ -305,6 +310,7 @@ def measure(broker: KafkaBroker, directory: Path, profile: str, seed: int) -> di
         "partitions": PARTITIONS,
         "kills": killed.kills,
         "kills_while_writing": killed.writing,
+        "kills_while_producing": killed.flowing,
         "lost": int(np.sum(killed.found == 0)),
         "duplicated": int(np.sum(np.maximum(killed.found - 1, 0))),
         "seconds_with_kills": round(killed.seconds, 1),
