@@ -274,6 +274,24 @@ def test_a_topic_that_is_made_anew_under_a_reader_ends_it(broker, client, names,
     assert ids(tmp_path) == once(range(100))
 
 
+def test_what_was_read_of_a_topic_that_is_deleted_is_durable(broker, client, names, tmp_path):
+    name = make_topic(client, next(names))
+    produce(client, name, [event(number) for number in range(100)])
+    metrics = IngestMetrics()
+    reader = KafkaIngest(KafkaTopics(broker.address, [name], group=name), tmp_path, metrics=metrics)
+    deleted: list[bool] = []
+
+    def look():
+        if f'lag{{source="{name}/0"}} 0.0' in metrics.text() and not deleted:
+            delete_topic(client, name)
+            deleted.append(True)
+        return False
+
+    with pytest.raises(BrokerError, match="The topic was deleted; create it again"):
+        reader.run(look)
+    assert ids(tmp_path) == once(range(100))
+
+
 def delete_topic(client, name):
     from confluent_kafka.admin import AdminClient
 

@@ -16,7 +16,7 @@ from onehull.errors import BrokerError
 from onehull.streams.admission import Limits
 from onehull.streams.draft import Draft
 from onehull.streams.ingest import Ingest, Partition, Roll, partition_name
-from onehull.streams.kafka_places import KafkaPlaces
+from onehull.streams.kafka_places import KafkaPlaces, TopicGoneError
 from onehull.streams.metrics import IngestMetrics
 from onehull.streams.settings import QUIET, checked, confluent_kafka
 from onehull.streams.sinks import KafkaSink
@@ -138,7 +138,7 @@ class KafkaIngest(Ingest):
             self._commit(part)
             self._go_on(part)
         elif error.code() == codes.UNKNOWN_TOPIC_OR_PART:
-            self._places.check_identities(self._drafts)
+            self._check_topics()
         else:
             self._on_error(error)
 
@@ -149,8 +149,15 @@ class KafkaIngest(Ingest):
             self._note(f"{error.str()}; it is tried again", about=error.code())
 
     def _commit_all(self) -> None:
-        self._places.check_identities({part: draft for part, draft in self._drafts.items() if draft.messages})
+        self._check_topics()
         super()._commit_all()
+
+    def _check_topics(self) -> None:
+        try:
+            self._places.check_identities(self._drafts)
+        except TopicGoneError:
+            super()._commit_all()  # what was read is all that is left of it
+            raise
 
     def _committed(self, part: Partition, draft: Draft) -> None:
         place = self._kafka.TopicPartition(*part, draft.next)
@@ -193,9 +200,9 @@ class KafkaIngest(Ingest):
 
     def _revoked(self, _: Any, partitions: Sequence[Any]) -> None:
         parts = [(given.topic, given.partition) for given in partitions]
-        held = {part: self._drafts[part] for part in parts if part in self._drafts}
+        held = [part for part in parts if part in self._drafts]
         try:
-            self._places.check_identities({part: draft for part, draft in held.items() if draft.messages})
+            self._check_topics()
             for part in held:
                 self._commit(part)
         except Exception as error:  # a callback of the client must not raise: `_read` does
@@ -212,7 +219,7 @@ class KafkaIngest(Ingest):
         self.metrics.reads(len(self._drafts))
 
     def _tell_lag(self) -> None:
-        self._places.check_identities(self._drafts)
+        self._check_topics()
         for part, draft in self._drafts.items():
             _, high = self._consumer.get_watermark_offsets(self._kafka.TopicPartition(*part), cached=True)
             if high >= 0:  # negative where nothing was fetched yet

@@ -20,6 +20,10 @@ _NO_IDENTITY = "AAAAAAAAAAAAAAAAAAAAAA"
 """Of a topic whose broker gives none (before Kafka 2.8)."""
 
 
+class TopicGoneError(BrokerError):
+    """A topic was deleted."""
+
+
 class KafkaPlaces:
     """Compares the segments of partitions with what the broker holds.
 
@@ -79,7 +83,8 @@ class KafkaPlaces:
         The client itself goes on at the same offset of a topic that was made anew.
 
         Raises:
-            BrokerError: one was deleted or made anew.
+            TopicGoneError: one was deleted.
+            BrokerError: one was made anew.
         """
         known = {topic: draft.stream for (topic, _), draft in drafts.items()}
         try:
@@ -135,8 +140,8 @@ class KafkaPlaces:
         if error.code() != self._kafka.KafkaError._ALL_BROKERS_DOWN:  # the consequence, not the reason
             self._heard = error.str()
 
-    def _deleted(self, error: Any) -> BrokerError:
-        return BrokerError(f"{self._servers}: {error.args[0].str()}. The topic was deleted; create it again.")
+    def _deleted(self, error: Any) -> TopicGoneError:
+        return TopicGoneError(f"{self._servers}: {error.args[0].str()}. The topic was deleted; create it again.")
 
     def _patiently(self, ask: Callable[[], Any]) -> Any:
         """A broker may be on its way back."""
