@@ -105,6 +105,9 @@ def test_links_lead_somewhere():
         ("docs/explanation/speed.md", "scaling"),
         ("docs/explanation/training.md", "memory"),
         ("docs/explanation/training.md", "precision"),
+        ("docs/how-to/analyse-on-beam.md", "analysis"),
+        ("docs/how-to/assemble-a-stream.md", "assembly"),
+        ("docs/how-to/ingest-from-kafka.md", "ingest"),
     ],
 )
 def test_figures_of_a_page_are_those_of_the_result_file(page: str, name: str) -> None:
