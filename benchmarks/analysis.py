@@ -10,12 +10,14 @@ results of ``--engine beam`` and of the local engine, over the largest of the si
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -50,6 +52,10 @@ SHOWN = {
     "tensorflow_transform_fixed_seconds": ("of it before the first row", "{:.0f}"),
     "tensorflow_transform_rows_per_second": ("rows a second after that", "{:,.0f}"),
     "vs_tensorflow_transform": ("ratio", "{:.0f}"),
+    "core_seconds": ("seconds that cores worked, the local engine", "{:.2f}"),
+    "tensorflow_transform_core_seconds": ("seconds that cores worked, TensorFlow Transform", "{:,.0f}"),
+    "vs_tensorflow_transform_cores": ("ratio of these", "{:.0f}"),
+    "load_average": ("processes that wanted a core meanwhile, these included", "{:.1f}"),
     "compared_rows": ("rows of the comparison of results", "{:,}"),
     "largest_difference": ("largest relative difference of a moment", "{:.1e}"),
     "quantile_error": ("largest difference of a boundary's rank", "{:.1e}"),
@@ -67,6 +73,13 @@ FEATURE_SET: dict[str, Feature] = {
 }
 
 
+class Seconds(NamedTuple):
+    """How long something took, and how long cores worked for it: this hardly depends on what else runs."""
+
+    wall: float
+    cores: float
+
+
 def write_table(path: Path, rows: int) -> None:
     """Writes a samples table of training rows."""
     generator = np.random.default_rng(0)
@@ -82,13 +95,13 @@ def write_table(path: Path, rows: int) -> None:
     pl.DataFrame(columns).write_parquet(path)
 
 
-def local_seconds(path: Path) -> list[float]:
+def local_seconds(path: Path) -> list[Seconds]:
     """Seconds of the local engine, several times."""
     took = [_seconds(lambda: measure(FEATURE_SET, pl.scan_parquet(path))) for _ in range(ROUNDS + 1)]
     return took[1:]  # the first one reads the file from disk
 
 
-def tensorflow_transform_seconds(path: Path) -> float:
+def tensorflow_transform_seconds(path: Path) -> Seconds:
     """Seconds of TensorFlow Transform's analysis on the direct runner."""
     with tempfile.TemporaryDirectory() as folder, tft_beam.Context(temp_dir=f"{folder}/temporary"):
 
@@ -159,10 +172,10 @@ def _sorted_column(path: Path) -> Callable[[str], np.ndarray]:
     return column
 
 
-def _seconds(action: Callable[[], object]) -> float:
-    begin = time.perf_counter()
+def _seconds(action: Callable[[], object]) -> Seconds:
+    begin, spent = time.perf_counter(), time.process_time()
     action()
-    return time.perf_counter() - begin
+    return Seconds(time.perf_counter() - begin, time.process_time() - spent)
 
 
 def timed(tables: Mapping[int, Path], given: tuple[int, ...]) -> dict[str, float]:
@@ -171,17 +184,27 @@ def timed(tables: Mapping[int, Path], given: tuple[int, ...]) -> dict[str, float
     tensorflow_transform_seconds(tables[given[0]])  # warms up what is imported and traced once a process
     fixed, *others = (tensorflow_transform_seconds(tables[rows]) for rows in given)
     took += local_seconds(tables[ROWS])
-    whole = others[-1]
-    if given[-1] < ROWS:
-        whole += (ROWS - given[-1]) * (others[-1] - others[-2]) / (given[-1] - given[-2])
-    seconds = statistics.median(took)
+    here = Seconds(*(statistics.median(values) for values in zip(*took, strict=True)))
+    there = Seconds(*(_of_all_rows(values, given[1:]) for values in zip(*others, strict=True)))
     return {
-        "vs_tensorflow_transform": whole / seconds,
-        "seconds": seconds,
-        "tensorflow_transform_seconds": whole,
-        "tensorflow_transform_fixed_seconds": fixed,
-        "tensorflow_transform_rows_per_second": (ROWS - given[0]) / (whole - fixed),
+        "vs_tensorflow_transform": there.wall / here.wall,
+        "vs_tensorflow_transform_cores": there.cores / here.cores,
+        "seconds": here.wall,
+        "core_seconds": here.cores,
+        "tensorflow_transform_seconds": there.wall,
+        "tensorflow_transform_core_seconds": there.cores,
+        "tensorflow_transform_fixed_seconds": fixed.wall,
+        "tensorflow_transform_rows_per_second": (ROWS - given[0]) / (there.wall - fixed.wall),
+        # Above the number of cores, other work slows the local engine, which uses all of them, more than the other.
+        "load_average": os.getloadavg()[1],
     }
+
+
+def _of_all_rows(seconds: tuple[float, ...], given: tuple[int, ...]) -> float:
+    """Seconds of the largest table, and for the rows beyond it what the last ones took."""
+    if given[-1] == ROWS:
+        return seconds[-1]
+    return seconds[-1] + (ROWS - given[-1]) * (seconds[-1] - seconds[-2]) / (given[-1] - given[-2])
 
 
 def compared(path: Path, workspace: Path) -> dict[str, Any]:
@@ -207,6 +230,7 @@ def main() -> None:
             "compared_rows": given[-1],
             "rows": ROWS,
             "columns": len(FEATURE_SET),
+            "versions": {name: version(name) for name in ("tensorflow-transform", "apache-beam")},
             "profile": arguments.profile,
         }
     if arguments.docs:
