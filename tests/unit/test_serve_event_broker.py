@@ -15,8 +15,9 @@ from onehull.serve.app import application
 from onehull.serve.event_broker import open_events
 from onehull.spec import load_spec
 from onehull.streams.kafka import KafkaIngest, KafkaTopics
+from onehull.streams.kafka_sink import KafkaSink
 from onehull.streams.segments import EVENTS_GLOB
-from onehull.streams.sinks import KafkaSink, Message
+from onehull.streams.sinks import Message
 from tests.kafka_broker import KafkaBroker, require_kafka
 from tests.streams import books_of, lines, make_topic, produce, until
 

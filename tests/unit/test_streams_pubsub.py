@@ -23,9 +23,10 @@ from onehull.streams.draft import Draft
 from onehull.streams.ingest import Roll
 from onehull.streams.metrics import IngestMetrics
 from onehull.streams.pubsub import PubSubIngest, PubSubSubscription
+from onehull.streams.pubsub_sink import PubSubSink
 from onehull.streams.recent import RecentIds
 from onehull.streams.segments import SegmentBooks, SegmentChain
-from onehull.streams.sinks import Message, PubSubSink
+from onehull.streams.sinks import Message
 from tests.pubsub_emulator import PROJECT, PubSubEmulator
 from tests.streams import books_of, event, ids, lines, once, start_ingest, told, until
 

@@ -16,14 +16,14 @@ from benchmarks import ingest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onehull.errors import ArtifactError, SpecError
+from onehull.errors import ArtifactError, MissingPartError, SpecError
 from onehull.files import sync
 from onehull.streams.admission import Admission, Admitted, Limits, Refusal
 from onehull.streams.draft import Draft
 from onehull.streams.ingest import Clock, Notes
 from onehull.streams.metrics import IngestMetrics
 from onehull.streams.segments import BOOKS_FILE, OvertakenError, SegmentChain, read_books
-from onehull.streams.settings import client_settings
+from onehull.streams.settings import client_settings, confluent_kafka, google_pubsub
 from tests.streams import books_of, event, ids, lines, once
 
 NOW = 1_700_100_000.0
@@ -278,6 +278,16 @@ def test_settings_that_do_not_pass(tmp_path):
     }
     with pytest.raises(SpecError, match="must name a readable file"):
         client_settings(tmp_path / "absent", [])
+
+
+@pytest.mark.parametrize(
+    ("client", "module", "extra"),
+    [(confluent_kafka, "confluent_kafka", "kafka"), (google_pubsub, "google.cloud", "pubsub")],
+)
+def test_a_client_that_is_not_installed_is_named(client, module, extra, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingPartError, match=rf'pip install "onehull\[{extra}\]"'):
+        client()
 
 
 def test_metrics_are_what_is_durable(tmp_path):

@@ -2,7 +2,7 @@
 
 ``kafka://HOST:PORT/TOPIC`` and ``pubsub://PROJECT/TOPIC``; two topics separated by a comma part impressions from
 feedback. Feedback is with the broker, durably, before the client hears 202. Impressions wait in memory for a broker
-that is away, for some minutes and up to 64 MB, because a feed must not wait for it; those that are lost are counted.
+that is away, for five minutes and up to 64 MB, because a feed must not wait for it; those that are lost are counted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from onehull.serve.event_log import EventLog
 from onehull.serve.events import EventLine, Events, feedback_lines, impression_lines, moment
 from onehull.serve.requests import FeedbackEvent, RankRequest
 from onehull.serve.response import RankResponse
-from onehull.streams.sinks import KafkaSink, Message, PubSubSink, Sink
+from onehull.streams.kafka_sink import KafkaSink
+from onehull.streams.pubsub_sink import PubSubSink
+from onehull.streams.sinks import Message, Sink
 
 _logger = logging.getLogger("onehull.serve")
 

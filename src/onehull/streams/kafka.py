@@ -17,9 +17,9 @@ from onehull.streams.admission import Limits
 from onehull.streams.draft import Draft
 from onehull.streams.ingest import Ingest, Partition, Roll, partition_name
 from onehull.streams.kafka_places import KafkaPlaces, TopicGoneError
+from onehull.streams.kafka_sink import KafkaSink
 from onehull.streams.metrics import IngestMetrics
 from onehull.streams.settings import QUIET, checked, confluent_kafka
-from onehull.streams.sinks import KafkaSink
 
 _BATCH = 10_000
 _POLL_SECONDS = 0.2

@@ -20,9 +20,9 @@ from onehull.streams.admission import Limits
 from onehull.streams.draft import Draft
 from onehull.streams.ingest import Ingest, Partition, Roll, partition_name
 from onehull.streams.metrics import IngestMetrics
+from onehull.streams.pubsub_sink import PubSubSink
 from onehull.streams.recent import IDS_FILE, RecentIds
 from onehull.streams.settings import google_pubsub
-from onehull.streams.sinks import PubSubSink
 
 _BATCH = 1000
 """Messages that one call may bring, and acknowledgements that one may carry."""
