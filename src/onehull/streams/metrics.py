@@ -22,6 +22,7 @@ class IngestMetrics:
         self.events = 0
         self.refused = 0
         self.partitions = 0
+        self._joined = False
         self._began = time.monotonic()
         self._lags: dict[str, int] = {}
         part = ["source"]
@@ -65,6 +66,7 @@ class IngestMetrics:
     def reads(self, partitions: int) -> None:
         """Says how many partitions this process reads."""
         self.partitions = partitions
+        self._joined = self._joined or partitions > 0
         self._held.set(partitions)
 
     def lag(self, source: str, messages: int) -> None:
@@ -81,8 +83,8 @@ class IngestMetrics:
         """One line for a terminal."""
         rate = self.events / max(1e-9, time.monotonic() - self._began)
         waiting = f", {sum(self._lags.values()):,} waiting" if self._lags else ""
-        place = waiting if self.partitions else ", no partition yet"
-        return f"{self.events:,} events, {rate:,.0f}/s, {self.refused:,} quarantined{place}"
+        joined = "" if self._joined else ", no partition yet"
+        return f"{self.events:,} events, {rate:,.0f}/s, {self.refused:,} quarantined{waiting}{joined}"
 
     def text(self) -> str:
         """The metrics in Prometheus' text format."""
