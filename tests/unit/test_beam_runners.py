@@ -4,11 +4,13 @@ What a pipeline carries must survive the way to another process, and nothing may
 """
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
@@ -28,6 +30,7 @@ from onehull.world import ensure_world
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 _START_SECONDS = 60
+_FLINK = "1.20"
 
 
 @pytest.fixture
@@ -75,6 +78,33 @@ def test_two_worker_processes(tmp_path: Path):
 
 def test_a_job_server(job_server: str, tmp_path: Path):
     compare(job_server, tmp_path)
+
+
+@pytest.fixture
+def flink_job_server(tmp_path: Path) -> Path:
+    """Beam's job server for Flink, with a Flink of its own inside; Maven fetches it."""
+    missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(
+            f"{' and '.join(missing)} not on the PATH: Beam's job server for Flink needs Java, and Maven to fetch it"
+        )
+    artifact = f"org.apache.beam:beam-runners-flink-{_FLINK}-job-server:{version('apache-beam')}"
+    fetch = [
+        "mvn",
+        "--quiet",
+        "--batch-mode",
+        "dependency:copy",
+        f"-Dartifact={artifact}",
+        f"-DoutputDirectory={tmp_path}",
+    ]
+    if subprocess.run(fetch, capture_output=True, check=False).returncode:
+        pytest.skip(f"Maven serves no {artifact}")
+    return next(tmp_path.glob("*.jar"))
+
+
+def test_flink(flink_job_server: Path, tmp_path: Path):
+    options = f"--runner=FlinkRunner --flink_master=[auto] --flink_job_server_jar={flink_job_server} --parallelism=2"
+    compare(f"{options} --environment_type=LOOPBACK", tmp_path)
 
 
 def test_the_runner_that_the_environment_names(tmp_path: Path):

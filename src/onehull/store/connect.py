@@ -56,7 +56,7 @@ def import_feast() -> None:
         import feast  # noqa: F401
         import redis  # noqa: F401
     except ImportError as error:
-        raise MissingPartError('The feature store needs Feast: pip install "onehull[feast]"') from error
+        raise MissingPartError(f'The feature store needs Feast ({error}): pip install "onehull[feast]"') from error
     for name, value in before.items():
         if value is None:
             os.environ.pop(name, None)

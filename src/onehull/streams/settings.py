@@ -62,7 +62,7 @@ def confluent_kafka() -> Any:
     try:
         import confluent_kafka
     except ImportError as error:
-        raise MissingPartError('Kafka needs confluent-kafka: pip install "onehull[kafka]"') from error
+        raise MissingPartError(f'Kafka needs confluent-kafka ({error}): pip install "onehull[kafka]"') from error
     return confluent_kafka
 
 
@@ -75,7 +75,7 @@ def google_pubsub() -> Any:
     try:
         from google.cloud import pubsub_v1
     except ImportError as error:
-        raise MissingPartError('Google Pub/Sub needs its client: pip install "onehull[pubsub]"') from error
+        raise MissingPartError(f'Google Pub/Sub needs its client ({error}): pip install "onehull[pubsub]"') from error
     return pubsub_v1
 
 

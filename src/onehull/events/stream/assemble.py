@@ -79,7 +79,7 @@ class Stream:
     ) -> None:
         events = spec.data.events
         if events is None or events.lateness is None:
-            raise DataError("data.events.lateness must be given to assemble a stream. Received None.")
+            raise DataError(f"data.events.lateness must be given to assemble a stream. Received {events!r}.")
         self.spec = spec
         self.epochs = Epochs(directory)
         self._links = links
