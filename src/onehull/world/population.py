@@ -79,18 +79,8 @@ def make_users(count: int, centres_CD: np.ndarray, random: np.random.Generator) 
     )
 
 
-def make_items(
-    count: int, days: int, centres_CD: np.ndarray, random: np.random.Generator, *, uploads: bool = True
-) -> Items:
-    """Videos around the centre of their category; creators stay in one category and have a level of their own.
-
-    Args:
-        count: number of videos.
-        days: length of the log.
-        centres_CD: centres of the categories.
-        random: source of randomness.
-        uploads: whether some are added while the log runs.
-    """
+def make_items(count: int, days: int, centres_CD: np.ndarray, random: np.random.Generator) -> Items:
+    """Videos around the centre of their category; creators stay in one category and have a level of their own."""
     creators = max(1, int(count * _CREATORS_PER_ITEM))
     home_K = random.integers(0, len(centres_CD), creators)
     level_K = random.normal(0.0, 0.6, creators)
@@ -106,7 +96,7 @@ def make_items(
         creator_I=creator_I,
         duration_s_I=np.round(np.clip(random.lognormal(np.log(28.0), 0.7, count), 5.0, 240.0), 1),
         sells_I=random.random(count) < 0.35,
-        upload_day_I=random.uniform(-20.0, max(0.5, days - 2.0) if uploads else 0.0, count),
+        upload_day_I=random.uniform(-20.0, max(0.5, days - 2.0), count),
         popularity_I=np.exp(0.8 * quality_I + random.normal(0.0, 0.8, count)),
         embedding_ID=np.round(vector_ID + 0.3 * random.normal(size=vector_ID.shape), 3),
         titles=[compose_title(int(c), int(m), random) for c, m in zip(category_I, moods, strict=True)],

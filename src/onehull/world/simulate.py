@@ -28,7 +28,6 @@ class WorldSummary(Section):
     days: int
     seed: int
     purchase_rate: float = PURCHASE_RATE
-    uploads: bool = True
     impressions: int
     true_rates: dict[str, float]
     """Mean true probability of each binary outcome, and mean watch seconds of a click."""
@@ -44,7 +43,6 @@ def simulate(
     days: int = 8,
     seed: int = 0,
     purchase_rate: float = PURCHASE_RATE,
-    uploads: bool = True,
 ) -> WorldSummary:
     """Writes the log of a simulated short-video app.
 
@@ -56,7 +54,6 @@ def simulate(
         days: length of the log.
         seed: of everything that is random.
         purchase_rate: mean probability that an impression leads to a purchase.
-        uploads: whether videos are added while the log runs. Without, all days are alike.
 
     Returns:
         Sizes, true rates, and how many lines of each kind were delivered.
@@ -69,7 +66,7 @@ def simulate(
     random = np.random.default_rng(seed)
     centres_CD = make_centres(random)
     people = make_users(users, centres_CD, random)
-    videos = make_items(items, days, centres_CD, random, uploads=uploads)
+    videos = make_items(items, days, centres_CD, random)
     shown = show(people, videos, days, random)
     truth = true_probabilities(people, videos, shown, purchase_rate)
     outcomes = act(truth, random)
