@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -130,6 +131,8 @@ class Soak:
 
         Its samples are those of the stream that the follower adds to.
         """
+        for old in self.directory.glob("frozen-*"):
+            shutil.rmtree(old)
         frozen = self.directory / f"frozen-{self.run.done}"
         frozen.mkdir()
         for name in ("users.jsonl", "items.jsonl"):
@@ -150,6 +153,7 @@ class Soak:
             process.start()
         wait_until(lambda: any(self.data.glob(EVENTS)), "a segment is written")
         self.follower.start()
+        wait_until(lambda: any(self.out.glob("stream/[0-9]*")), "an epoch is assembled", self.follower.tail)
         time.sleep(SHOWN_SECONDS)
         self.run.start()
         wait_until(lambda: self.run.done > 0, "a first version of the bundle is exported", self.run.tail)
