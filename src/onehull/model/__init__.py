@@ -20,6 +20,7 @@ from onehull.model.gate import Gate
 from onehull.model.gate_nu import GateNU
 from onehull.model.heads import BinaryHead, MulticlassHead, RegressionHead
 from onehull.model.imputation import WithImputation
+from onehull.model.late_labels import LateCrossentropy
 from onehull.model.losses import Log1pLoss
 from onehull.model.mixture import Mixture
 from onehull.model.multi_task_model import MultiTaskModel
@@ -44,6 +45,7 @@ __all__ = [
     "FeatureGate",
     "Gate",
     "GateNU",
+    "LateCrossentropy",
     "Log1pLoss",
     "Mixture",
     "MonotoneCalibrator",
