@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from onehull.pipeline.launch import free_ports
+from tests.server_process import ServerProcess
 
 ROOT = Path(__file__).parents[1]
 _START_SECONDS = 120
 """The first start on a machine fetches the jars."""
 
 
-class KafkaBroker:
+class KafkaBroker(ServerProcess):
     """One broker in a directory, which outlives the process.
 
     Args:
@@ -29,13 +27,8 @@ class KafkaBroker:
     def __init__(self, directory: Path, login: str = "") -> None:
         self.directory = directory
         self._login = login
-        self.port, self._controller_port = free_ports(2)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def address(self) -> str:
-        """What clients connect to."""
-        return f"127.0.0.1:{self.port}"
+        port, self._controller_port = free_ports(2)
+        super().__init__("Apache Kafka", directory / "broker.log", port)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -51,30 +44,17 @@ class KafkaBroker:
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
-        self.directory.mkdir(parents=True, exist_ok=True)
-        log = self.directory / "broker.log"
         script = str(ROOT / "scripts" / "kafka" / "run")
         command = [script, str(self.directory), str(self.port), str(self._controller_port), self._login]
-        with log.open("ab") as out:
-            self._process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
         admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0, **self.settings})
-        end = time.monotonic() + _START_SECONDS
-        while time.monotonic() < end and self._process.poll() is None:
-            try:
-                admin.list_topics(timeout=1)
-            except KafkaException:
-                continue
-            return
-        self.kill()
-        pytest.fail(f"Apache Kafka did not start: {log.read_text()[-2000:]}")
 
-    def kill(self) -> None:
-        """``kill -9``."""
-        if self._process is not None:
-            if self._process.poll() is None:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+        def answers() -> bool:
+            with suppress(KafkaException):
+                admin.list_topics(timeout=1)
+                return True
+            return False
+
+        self._launch(command, answers, _START_SECONDS)
 
 
 def require_kafka() -> None:

@@ -2,61 +2,39 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import socket
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from onehull.pipeline.launch import free_ports
+from tests.server_process import ServerProcess
 
 _START_SECONDS = 60
 _SDK = Path("platform") / "pubsub-emulator" / "lib"
 PROJECT = "onehull-tests"
 
 
-class PubSubEmulator:
-    """One emulator.
+class PubSubEmulator(ServerProcess):
+    """One emulator; its address is what PUBSUB_EMULATOR_HOST must be, and a killed one forgets what it held.
 
     Args:
         log: file for what it says.
     """
 
     def __init__(self, log: Path) -> None:
-        self._log = log
-        (self.port,) = free_ports(1)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def address(self) -> str:
-        """What PUBSUB_EMULATOR_HOST must be."""
-        return f"127.0.0.1:{self.port}"
+        (port,) = free_ports(1)
+        super().__init__("the emulator of Pub/Sub", log, port)
 
     def start(self) -> None:
         """Starts it and waits until it listens."""
         command = ["java", "-jar", str(require_emulator()), "--host=127.0.0.1", f"--port={self.port}"]
-        with self._log.open("ab") as out:
-            self._process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
-        end = time.monotonic() + _START_SECONDS
-        while time.monotonic() < end and self._process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.1)
-        self.kill()
-        pytest.fail(f"the emulator of Pub/Sub did not start: {self._log.read_text()[-2000:]}")
+        self._launch(command, self._listens, _START_SECONDS)
 
-    def kill(self) -> None:
-        """``kill -9``; what it held is gone."""
-        if self._process is not None:
-            if self._process.poll() is None:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
 
 def require_emulator() -> Path:

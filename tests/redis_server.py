@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import signal
-import subprocess
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from onehull.pipeline.launch import free_ports
+from tests.server_process import ServerProcess
 
 _START_SECONDS = 20
 
@@ -22,7 +21,7 @@ needs_feast = pytest.mark.skipif(
 )
 
 
-class RedisServer:
+class RedisServer(ServerProcess):
     """One server in a directory; it keeps nothing on the disk, so that a new start has lost its memory.
 
     Args:
@@ -33,37 +32,25 @@ class RedisServer:
     def __init__(self, directory: Path, password: str = "") -> None:
         self.directory = directory
         self.password = password
-        (self.port,) = free_ports(1)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def address(self) -> str:
-        """What clients connect to."""
-        return f"127.0.0.1:{self.port}"
+        (port,) = free_ports(1)
+        super().__init__("Redis", directory / "redis.log", port)
 
     def start(self) -> None:
         """Starts the server and waits until it answers."""
         import redis
 
-        self.directory.mkdir(parents=True, exist_ok=True)
-        log = self.directory / "redis.log"
         options = {"port": str(self.port), "bind": "127.0.0.1", "save": "", "appendonly": "no"}
         options |= {"dir": str(self.directory), **({"requirepass": self.password} if self.password else {})}
         command = ["redis-server", *(part for name, value in options.items() for part in (f"--{name}", value))]
-        with log.open("ab") as out:
-            self._process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
         client = redis.Redis(port=self.port, password=self.password or None)
-        end = time.monotonic() + _START_SECONDS
-        while time.monotonic() < end and self._process.poll() is None:
-            try:
-                client.ping()
-            except redis.ConnectionError:
-                time.sleep(0.05)
-                continue
-            client.close()
-            return
-        self.kill()
-        pytest.fail(f"Redis did not start: {log.read_text()[-2000:]}")
+
+        def answers() -> bool:
+            with suppress(redis.ConnectionError):
+                return bool(client.ping())
+            return False
+
+        self._launch(command, answers, _START_SECONDS)
+        client.close()
 
     def hold(self) -> None:
         """Stops the process where it stands: connections stay open and nothing is answered."""
@@ -72,18 +59,6 @@ class RedisServer:
     def go_on(self) -> None:
         """Lets a held process go on."""
         self._signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        """``kill -9``."""
-        if self._process is not None:
-            if self._process.poll() is None:
-                self._signal(signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-    def _signal(self, number: int) -> None:
-        assert self._process is not None
-        os.killpg(self._process.pid, number)
 
 
 def require_redis() -> None:
