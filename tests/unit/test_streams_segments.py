@@ -166,7 +166,8 @@ def test_what_a_killed_process_was_building_is_no_segment(tmp_path):
         "chain = segments.SegmentChain(Path(sys.argv[1]) / 'clicks' / '0');"
         "from onehull.streams.draft import Draft; draft = Draft('clicks/0', 0, 0); draft.lines = [b'{}'];"
         "draft.next = 1; draft.append_to(chain); draft = draft.following(); draft.lines = [b'{}']; draft.next = 2;"
-        "segments.sync = lambda _: os.kill(os.getpid(), signal.SIGKILL); draft.append_to(chain)"
+        "from onehull.files import directory;"
+        "directory.sync = lambda _: os.kill(os.getpid(), signal.SIGKILL); draft.append_to(chain)"
     )
     killed = subprocess.run([sys.executable, "-c", code, tmp_path], check=False)
     assert killed.returncode == -9
@@ -186,7 +187,8 @@ def test_names_that_are_new_are_brought_to_the_disk(tmp_path, monkeypatch):
         synced.append(path)
         sync(path)
 
-    monkeypatch.setattr("onehull.streams.segments.sync", note)
+    for module in ("onehull.streams.segments", "onehull.files.directory"):
+        monkeypatch.setattr(f"{module}.sync", note)
     draft_of([1]).append_to(SegmentChain(tmp_path / "out" / "clicks" / "0"))
     above = [tmp_path, tmp_path / "out", tmp_path / "out" / "clicks"]
     assert synced[:3] == above

@@ -1,9 +1,30 @@
-"""A directory takes the place of another one: two renames, and a way back from between them."""
+"""A directory is added, by one rename; or takes the place of another one, by two, with a way back from between them."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+
+from onehull.files.file import sync
+
+
+def add_directory(building: Path, directory: Path) -> None:
+    """Moves a finished directory to a place where none is, in this order on the disk too: its files, then its name.
+
+    Args:
+        building: the finished directory, on the same file system. A file that is a link to another place's is on the
+            disk already.
+        directory: the place.
+
+    Raises:
+        OSError: a directory that is not empty stands there, or the disk is full or gone; nothing was added.
+    """
+    for file in building.iterdir():
+        if file.stat().st_nlink == 1:
+            sync(file)
+    sync(building)
+    building.rename(directory)
+    sync(directory.parent)
 
 
 def replace_directory(building: Path, directory: Path) -> None:

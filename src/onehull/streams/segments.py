@@ -21,7 +21,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from onehull.errors import ArtifactError
-from onehull.files import sync
+from onehull.files import add_directory, sync
 from onehull.spec.section import Section
 
 EVENTS_FILE, QUARANTINE_FILE, BOOKS_FILE = "events.jsonl", "quarantine.jsonl", "segment.json"
@@ -110,10 +110,9 @@ class SegmentChain:
             raise self._unwritable(error) from error
         try:
             for name, pieces in content.items():
-                _write_durably(building / name, pieces)
-            sync(building)
-            building.rename(place)
-            sync(self.directory)
+                with (building / name).open("wb") as file:
+                    file.writelines(pieces)
+            add_directory(building, place)
         except OSError as error:
             if error.errno in _OTHERS_WERE_HERE:
                 raise OvertakenError(str(place)) from error
@@ -156,12 +155,6 @@ def read_books(segment: Path) -> SegmentBooks:
     except (OSError, ValidationError) as error:
         remedy = "Restore the directory; without it the place in the stream is not known."
         raise ArtifactError(f"{path} cannot be read: {error}. {remedy}") from error
-
-
-def _write_durably(path: Path, pieces: Iterable[bytes]) -> None:
-    with path.open("wb") as file:
-        file.writelines(pieces)
-    sync(path)
 
 
 def _make_durably(directory: Path) -> None:

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from onehull.errors import ArtifactError
 from onehull.events.stream.inputs import Place
-from onehull.files import sync
+from onehull.files import add_directory
 from onehull.spec.section import Section
 
 IMPRESSIONS_FILE, FEEDBACK_FILE = "impressions.parquet", "feedback.parquet"
@@ -99,12 +99,8 @@ class Epochs:
         _merge_small(sample_files(building), _merge_tables)
         _merge_small(quarantine_files(building), _merge_lines)
         (building / _BOOKS_FILE).write_text(books.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        for file in building.iterdir():
-            sync(file)
-        sync(building)
         place = self.directory / f"{epoch.number:08d}"
-        building.rename(place)
-        sync(self.directory)
+        add_directory(building, place)
         for old in before[:-1]:
             shutil.rmtree(old, ignore_errors=True)
         return place
