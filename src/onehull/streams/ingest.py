@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import TypedDict, Unpack, final
 
 from onehull.streams.admission import Admission, Limits
 from onehull.streams.draft import Draft, quarantine_entry
@@ -76,33 +76,35 @@ class Clock:
         self._latest = max(self._latest, seconds)
 
 
+class Options(TypedDict, total=False):
+    """How a reader reads, whatever the broker."""
+
+    limits: Limits | None
+    """What a message may be."""
+    roll: Roll | None
+    """When segments are made."""
+    metrics: IngestMetrics | None
+    """Told what becomes durable."""
+    note: Callable[[str], None] | None
+    """Told in words what an operator should know."""
+
+
 class Ingest(ABC):
     """Reads a broker into segments.
 
     Args:
         out: where segments go.
-        limits: what a message may be.
-        roll: when segments are made.
-        metrics: told what becomes durable.
-        note: told in words what an operator should know.
+        **options: see `Options`.
 
     A subclass sets `_refused` to a sink and a topic, where refused messages go to a topic, too.
     """
 
-    def __init__(
-        self,
-        out: Path,
-        *,
-        limits: Limits | None = None,
-        roll: Roll | None = None,
-        metrics: IngestMetrics | None = None,
-        note: Callable[[str], None] | None = None,
-    ) -> None:
+    def __init__(self, out: Path, **options: Unpack[Options]) -> None:
         self._out = out
-        self._admission = Admission(limits or Limits())
-        self._roll = roll or Roll()
-        self.metrics = metrics or IngestMetrics()
-        self._note = Notes(note or (lambda _: None))
+        self._admission = Admission(options.get("limits") or Limits())
+        self._roll = options.get("roll") or Roll()
+        self.metrics = options.get("metrics") or IngestMetrics()
+        self._note = Notes(options.get("note") or (lambda _: None))
         self._clock = Clock()
         self._drafts: dict[Partition, Draft] = {}
         self._refused: tuple[Sink, str] | None = None

@@ -7,18 +7,16 @@ durable; what a killed one had in memory is read again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from onehull.errors import BrokerError
-from onehull.streams.admission import Limits
 from onehull.streams.draft import Draft
-from onehull.streams.ingest import Ingest, Partition, Roll, partition_name
+from onehull.streams.ingest import Ingest, Options, Partition, partition_name
 from onehull.streams.kafka_places import KafkaPlaces, TopicGoneError
 from onehull.streams.kafka_sink import KafkaSink
-from onehull.streams.metrics import IngestMetrics
 from onehull.streams.settings import QUIET, checked, confluent_kafka
 
 _BATCH = 10_000
@@ -52,15 +50,12 @@ class KafkaTopics:
 
 
 class KafkaIngest(Ingest):
-    """Reads topics into segments; arguments besides `topics` are those of `Ingest`.
+    """Reads topics into segments.
 
     Args:
         topics: what is read.
         out: where segments go.
-        limits: what a message may be.
-        roll: when segments are made.
-        metrics: told what becomes durable.
-        note: told in words what an operator should know.
+        **options: see `onehull.streams.ingest.Options`.
 
     Raises:
         MissingPartError: confluent-kafka is not installed.
@@ -68,17 +63,8 @@ class KafkaIngest(Ingest):
         BrokerError: no broker answers, or a topic is absent.
     """
 
-    def __init__(
-        self,
-        topics: KafkaTopics,
-        out: Path,
-        *,
-        limits: Limits | None = None,
-        roll: Roll | None = None,
-        metrics: IngestMetrics | None = None,
-        note: Callable[[str], None] | None = None,
-    ) -> None:
-        super().__init__(out, limits=limits, roll=roll, metrics=metrics, note=note)
+    def __init__(self, topics: KafkaTopics, out: Path, **options: Unpack[Options]) -> None:
+        super().__init__(out, **options)
         self._kafka = confluent_kafka()
         self._topics = topics
         self._at_end: set[Partition] = set()

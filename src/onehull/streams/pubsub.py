@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 from onehull.errors import BrokerError
-from onehull.streams.admission import Limits
 from onehull.streams.draft import Draft
-from onehull.streams.ingest import Ingest, Partition, Roll, partition_name
-from onehull.streams.metrics import IngestMetrics
+from onehull.streams.ingest import Ingest, Options, Partition, partition_name
 from onehull.streams.pubsub_sink import PubSubSink
 from onehull.streams.recent import IDS_FILE, RecentIds
 from onehull.streams.settings import google_pubsub
@@ -58,34 +56,22 @@ class _Held(NamedTuple):
 
 
 class PubSubIngest(Ingest):
-    """Reads a subscription into segments; arguments besides `subscription` are those of `Ingest`.
+    """Reads a subscription into segments.
 
     With PUBSUB_EMULATOR_HOST in the environment it speaks to Google's emulator.
 
     Args:
         subscription: what is read.
         out: where segments go.
-        limits: what a message may be.
-        roll: when segments are made.
-        metrics: told what becomes durable.
-        note: told in words what an operator should know.
+        **options: see `onehull.streams.ingest.Options`.
 
     Raises:
         MissingPartError: google-cloud-pubsub is not installed.
         BrokerError: there are no credentials, or the topic for refused messages is absent.
     """
 
-    def __init__(
-        self,
-        subscription: PubSubSubscription,
-        out: Path,
-        *,
-        limits: Limits | None = None,
-        roll: Roll | None = None,
-        metrics: IngestMetrics | None = None,
-        note: Callable[[str], None] | None = None,
-    ) -> None:
-        super().__init__(out, limits=limits, roll=roll, metrics=metrics, note=note)
+    def __init__(self, subscription: PubSubSubscription, out: Path, **options: Unpack[Options]) -> None:
+        super().__init__(out, **options)
         pubsub = google_pubsub()
         from google.auth.exceptions import DefaultCredentialsError
 
