@@ -26,7 +26,7 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 
 from benchmarks.feed_model import FEATURES, NUMBERS, ZIPF
-from benchmarks.harness import finish, parser, place
+from benchmarks.harness import finish, pairs, parser, place
 from onehull.beam.analyze import measure_on_beam
 from onehull.beam.analyzers import RANKS, finite_values, present_texts, sketch_epsilon
 from onehull.beam.rows import adapter_config, read_columns, record_batches
@@ -240,7 +240,7 @@ def main() -> None:
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The table of the documentation."""
-    return "\n".join(["| | |", "|---|---:|", *(f"| {name} | {text} |" for name, text in shown(result))])
+    return pairs(shown(result))
 
 
 def shown(result: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks.harness import finish, parser, place
+from benchmarks.harness import finish, pairs, parser, place
 from onehull.events.stream import Stream
 from onehull.spec import Spec, load_spec
 from onehull.spec.section import parse_duration
@@ -114,7 +114,7 @@ def main() -> None:
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The table of the documentation."""
-    return "\n".join(["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in shown(result))])
+    return pairs(shown(result))
 
 
 def shown(result: Mapping[str, Any]) -> list[tuple[str, str]]:

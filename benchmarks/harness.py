@@ -59,6 +59,11 @@ def finish(
     print(json.dumps(result))
 
 
+def pairs(rows: Sequence[tuple[str, str]]) -> str:
+    """A table of a page: a name and its value a row."""
+    return "\n".join(["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
 def place(page: Path, name: str, text: str) -> None:
     """Puts text between the marks ``<!-- results:NAME -->`` and ``<!-- /results -->`` of a page.
 

@@ -32,7 +32,7 @@ import msgspec
 import numpy as np
 from tests.kafka_broker import ROOT, KafkaBroker
 
-from benchmarks.harness import finish, parser, place
+from benchmarks.harness import finish, pairs, parser, place
 from onehull.streams.ingest import Roll
 from onehull.streams.kafka import KafkaIngest, KafkaTopics
 from onehull.streams.metrics import IngestMetrics
@@ -327,7 +327,7 @@ def _kafka_version() -> str:
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The table of the documentation."""
-    return "\n".join(["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in _figures(result))])
+    return pairs(_figures(result))
 
 
 def _figures(result: Mapping[str, Any]) -> list[tuple[str, str]]:

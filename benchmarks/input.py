@@ -21,7 +21,7 @@ import tensorflow as tf
 from rich.progress import track
 
 from benchmarks.feed_model import BATCH, FEATURES, NUMBERS, ZIPF, feed_model
-from benchmarks.harness import finish, parser, place
+from benchmarks.harness import finish, pairs, parser, place
 from onehull.optimizers import RowwiseAdagrad
 from onehull.records import LabelStatistics, RecordsManifest, read_records
 from onehull.records.example import Column, ExampleEncoder, id_bytes
@@ -243,9 +243,8 @@ def main() -> None:
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The tables of the documentation."""
-    lines = ["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in _figures(result))]
     head = ["", "| layout, compression | bytes a row, rows/s read and written |", "|---|---:|"]
-    return "\n".join([*lines, *head, *(f"| {name} | {value} |" for name, value in _layouts(result))])
+    return "\n".join([pairs(_figures(result)), *head, *(f"| {name} | {value} |" for name, value in _layouts(result))])
 
 
 def _figures(result: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -10,8 +10,9 @@ import polars as pl
 
 from onehull.beam.runner import pipeline_options, require_beam
 from onehull.features import IdCounts, Measured, Transform, analyze
+from onehull.features.analyze import rounded
 from onehull.features.columns import check_columns
-from onehull.features.counts import COUNT, VALUE, bounded
+from onehull.features.counts import COUNT, VALUE, bounded, ordered
 from onehull.features.transform import (
     BucketsTransform,
     FeatureTransform,
@@ -76,7 +77,7 @@ def measured_features(features: Mapping[str, Feature]) -> dict[str, Feature]:
 
 def _ordered(counts: Mapping[str, int]) -> pl.DataFrame:
     table = pl.DataFrame({VALUE: list(counts), COUNT: list(counts.values())}, {VALUE: pl.String, COUNT: pl.Float64})
-    return table.sort([COUNT, VALUE], descending=[True, False])
+    return ordered(table.lazy()).collect()
 
 
 def _number(feature: Feature, name: str, found: Found) -> FeatureTransform:
@@ -87,6 +88,6 @@ def _number(feature: Feature, name: str, found: Found) -> FeatureTransform:
     if feature.transform == "buckets":
         return BucketsTransform(boundaries=tuple(numbers[numbers < float("inf")].tolist()), dim=feature.dim)
     mean, std, has_missing = (float(number) for number in numbers)
-    # Twelve digits, as the local engine: what depends on the order of additions is cut off.
-    mean, std = float(f"{mean:.12g}"), float(f"{std:.12g}")
-    return MomentsTransform(mean=mean, std=std, log1p=feature.transform == "log1p", has_missing=has_missing > 0)
+    return MomentsTransform(
+        mean=rounded(mean), std=rounded(std), log1p=feature.transform == "log1p", has_missing=has_missing > 0
+    )

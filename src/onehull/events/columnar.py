@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.json
 
 from onehull.events.columns import feature_values, id_column
+from onehull.events.lines import UNREADABLE
 from onehull.events.names import (
     ID,
     KIND,
@@ -195,7 +196,7 @@ class ColumnarDecoder:
         """The types that the first lines have; None where they are of kinds that Arrow might not read alike."""
         try:
             events = [event for event in map(msgspec.json.decode, lines) if isinstance(event, dict)]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             return None
         fields = {
             "event": pa.string(),

@@ -12,11 +12,9 @@ from onehull.events.divide import POSITION, SPLIT_VALUE
 from onehull.events.entities import attach, read_table
 from onehull.events.files import find_files
 from onehull.events.names import ID, MOMENT, context_column
-from onehull.events.sources import ENTITIES, Source
+from onehull.events.sources import ENTITIES, KEY_OF, Source
 from onehull.spec import Spec
 from onehull.spec.samples import ITEM, REPEATS, SAMPLE, TIME, USER, feature_column, label_column
-
-_KEYS = {"user": USER, "item": ITEM}
 
 
 def event_rows(joined: pl.LazyFrame, spec: Spec, context: Sequence[str], scalars: Sequence[str]) -> pl.LazyFrame:
@@ -70,8 +68,8 @@ class Attributes:
             id_name = getattr(self._spec.data, entity)
             ids = [name for name, feature in own.items() if (feature.column or name) == id_name]
             if getattr(self._spec.data.tables, entity) is not None and len(own) > len(ids):
-                rows = attach(rows, self._table(entity, [name for name in own if name not in ids]), _KEYS[entity])
-            rows = rows.with_columns(pl.col(_KEYS[entity]).alias(feature_column(name)) for name in ids)
+                rows = attach(rows, self._table(entity, [name for name in own if name not in ids]), KEY_OF[entity])
+            rows = rows.with_columns(pl.col(KEY_OF[entity]).alias(feature_column(name)) for name in ids)
         return rows
 
     def _table(self, entity: str, features: Sequence[str]) -> pl.DataFrame:

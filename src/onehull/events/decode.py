@@ -17,7 +17,7 @@ import polars as pl
 
 from onehull.events.columnar import ColumnarDecoder, Columns
 from onehull.events.columns import feature_dtype, feature_values
-from onehull.events.lines import Block
+from onehull.events.lines import UNREADABLE, Block
 from onehull.events.names import FILE, ID, KIND, LINE, MOMENT, REFERENCE, context_column, value_column
 from onehull.events.quarantine import Quarantine, Reason
 from onehull.events.schema import EventSchema, ValueRule
@@ -147,7 +147,7 @@ class BlockDecoder:
                 positions.append(position)
             except msgspec.ValidationError as error:
                 reject(position, "wrong_type", str(error))
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            except UNREADABLE as error:
                 if line.strip():
                     reject(position, "malformed", str(error))
                 else:

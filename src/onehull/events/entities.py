@@ -12,15 +12,13 @@ from onehull.errors import DataError
 from onehull.events.columns import TimeUnit, dtypes, feature_values, finite, id_column, moments
 from onehull.events.files import find_files, scan_table
 from onehull.events.history import KNOWN, TRUE_FROM, WRITTEN, attach_known, history, latest
-from onehull.events.sources import Entity, feature_sources
+from onehull.events.sources import KEY_OF, Entity, feature_sources
 from onehull.spec import Spec
 from onehull.spec.bundle import ID_COLUMN, display_column
 from onehull.spec.data import Table
 from onehull.spec.features import Feature
-from onehull.spec.samples import ITEM, USER, feature_column
+from onehull.spec.samples import feature_column
 from onehull.spec.serving import Display
-
-_KEY_OF: Mapping[Entity, str] = {"user": USER, "item": ITEM}
 
 
 def load_entities(
@@ -53,7 +51,7 @@ def load_entities(
         if KNOWN in frame.columns:
             frame = latest(frame, now or datetime.now(UTC)).drop(KNOWN)
     elif id_name is not None and samples is not None:
-        key = _KEY_OF[entity]
+        key = KEY_OF[entity]
         ids = pl.scan_parquet(samples).select(pl.col(key).alias(ID_COLUMN)).drop_nulls().unique()
         frame = ids.collect(engine="streaming")
     else:

@@ -11,7 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO
 
+import msgspec
+
 from onehull.errors import DataError
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding a line raises: no JSON or of other types, no UTF-8, nested without end."""
 
 _BLOCK_BYTES = 8 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"

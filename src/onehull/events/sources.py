@@ -15,14 +15,17 @@ import polars as pl
 from onehull.errors import DataError, Fault, SpecError
 from onehull.events.columns import dtypes
 from onehull.events.files import find_files, scan_table
-from onehull.events.lines import read_blocks
+from onehull.events.lines import UNREADABLE, read_blocks
 from onehull.spec import Spec
 from onehull.spec.data import Table
 from onehull.spec.events import IMPRESSION
+from onehull.spec.samples import ITEM, USER
 
 Source = Literal["user", "item", "context"]
 Entity = Literal["user", "item"]
 ENTITIES: tuple[Entity, Entity] = ("user", "item")
+KEY_OF: Mapping[Entity, str] = {"user": USER, "item": ITEM}
+"""Column of the samples table that holds an entity's id."""
 
 _PEEKED_IMPRESSIONS = 10_000
 
@@ -145,7 +148,7 @@ def _contexts(files: list[Path]) -> Iterator[dict[str, Any]]:
         with suppress(DataError):
             for block in read_blocks(path):
                 for line in block.lines:
-                    with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                    with suppress(*UNREADABLE):
                         event = decoder.decode(line)
                         if event.event == IMPRESSION:
                             yield event.context or {}

@@ -105,14 +105,14 @@ def _number(
     # Rounding gives a constant column a tiny deviation, which would blow up whatever else comes at serving.
     constant = summary[f"{name}:min"] == summary[f"{name}:max"]
     return MomentsTransform(
-        mean=_rounded(summary[f"{name}:mean"] or 0.0),
-        std=0.0 if constant else _rounded(summary[f"{name}:std"]),
+        mean=rounded(summary[f"{name}:mean"] or 0.0),
+        std=0.0 if constant else rounded(summary[f"{name}:std"]),
         log1p=feature.transform == "log1p",
         has_missing=summary[f"{name}:count"] < summary[_ROWS],
     )
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
     """Twelve digits: what depends on the order in which threads added up is cut off."""
     return float(f"{value:.12g}")
 

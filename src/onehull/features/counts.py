@@ -91,7 +91,7 @@ def count_ids(features: Mapping[str, Feature], samples: pl.LazyFrame) -> IdCount
     columns.check_columns(features, samples)
     train = columns.rows_of(samples, "train")
     queries = {
-        name: _ordered(_values(name, feature, train).group_by(VALUE).agg(pl.len().cast(pl.Float64).alias(COUNT)))
+        name: ordered(_values(name, feature, train).group_by(VALUE).agg(pl.len().cast(pl.Float64).alias(COUNT)))
         for name, feature in features.items()
         if isinstance(feature, (CategoricalFeature, ListFeature)) and feature.encoding == "vocabulary"
     }
@@ -113,7 +113,7 @@ def add_counts(old: IdCounts, new: IdCounts, decay: float = DECAY) -> IdCounts:
         aged = old.tables.get(name, empty).with_columns(pl.col(COUNT) * decay)
         both = aged.lazy().join(table.lazy(), on=VALUE, how="full", coalesce=True, suffix="_new")
         total = pl.col(COUNT).fill_null(0.0) + pl.col(f"{COUNT}_new").fill_null(0.0)
-        found[name] = _ordered(both.select(VALUE, total.alias(COUNT))).collect()
+        found[name] = ordered(both.select(VALUE, total.alias(COUNT))).collect()
     return IdCounts(found)
 
 
@@ -144,5 +144,6 @@ def _values(name: str, feature: CategoricalFeature | ListFeature, train: pl.Lazy
     return train.select(columns.ids(name).alias(VALUE)).drop_nulls()
 
 
-def _ordered(table: pl.LazyFrame) -> pl.LazyFrame:
+def ordered(table: pl.LazyFrame) -> pl.LazyFrame:
+    """Counts in the order of a vocabulary: the most frequent first, ties in the order of the text."""
     return table.sort([COUNT, VALUE], descending=[True, False])

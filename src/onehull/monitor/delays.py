@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from onehull.events.files import find_files
-from onehull.events.lines import read_blocks
+from onehull.events.lines import UNREADABLE, read_blocks
 from onehull.events.times import LAST_SECOND, seconds_since_1970
 from onehull.monitor.part import count_lines
 from onehull.monitor.report import Delay
@@ -84,7 +84,7 @@ def _read(lines: list[bytes], kinds: set[str | None]) -> pl.DataFrame:
     for line in lines:
         try:
             event = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             continue
         reference = id_text(event.impression)
         if event.event not in kinds or reference is None:

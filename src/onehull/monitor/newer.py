@@ -16,14 +16,13 @@ import polars as pl
 from onehull.events import feature_sources
 from onehull.events.columns import TIME_DTYPE, TimeUnit, dtypes, id_column, moments
 from onehull.events.files import find_files, scan_table
-from onehull.events.sources import ENTITIES, Entity
+from onehull.events.sources import ENTITIES, KEY_OF, Entity
 from onehull.monitor.findings import Finding, level_of
 from onehull.spec import Spec
 from onehull.spec.data import Table
 from onehull.spec.features import CategoricalFeature, NumericFeature
-from onehull.spec.samples import ITEM, TIME, USER, feature_column
+from onehull.spec.samples import TIME, feature_column
 
-_KEYS: dict[Entity, str] = {"user": USER, "item": ITEM}
 _BEFORE, _AFTER = timedelta(days=3650), timedelta(days=366)
 """How far from the impressions values may lie that are taken for moments."""
 _ALIKE = 0.95
@@ -103,7 +102,7 @@ def _history_findings(
     )
     early = (
         rows.lazy()
-        .join(begins, left_on=_KEYS[entity], right_on="id", how="left", maintain_order="left")
+        .join(begins, left_on=KEY_OF[entity], right_on="id", how="left", maintain_order="left")
         .select((pl.col("begins") > pl.col(TIME)).fill_null(value=False))
         .collect(engine="streaming")
         .to_series()

@@ -16,7 +16,7 @@ import msgspec
 
 from onehull.events import assemble
 from onehull.events.files import find_files, scan_table
-from onehull.events.lines import read_blocks
+from onehull.events.lines import UNREADABLE, read_blocks
 from onehull.events.report import SAMPLES_FILE
 from onehull.monitor.sample import drawn
 from onehull.spec import Spec
@@ -74,7 +74,7 @@ def keeper(share: float) -> Callable[[bytes], bool]:
     def keep(line: bytes) -> bool:
         try:
             key = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             return False
         text = id_text(key.id if key.event == IMPRESSION else key.impression)
         return text is not None and zlib.crc32(text.encode(errors="replace")) < limit
@@ -98,7 +98,7 @@ def _part_of_log(events: EventLog, data_dir: Path, path: Path, rows: int) -> dic
     with path.open("wb") as out:
         for line in _lines(files):
             if keep(line):
-                out.write(line if line.endswith(b"\n") else line + b"\n")
+                out.write(line + b"\n")
     return {"events": events.model_copy(update={"impressions": str(path), "feedback": str(path)})}
 
 

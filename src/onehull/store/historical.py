@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from onehull.events.columns import TIME_DTYPE
-from onehull.events.sources import ENTITIES
-from onehull.spec.samples import ITEM, TIME, USER, feature_column
+from onehull.events.sources import ENTITIES, KEY_OF
+from onehull.spec.samples import TIME, feature_column
 from onehull.store.connect import connect, offline_file
 from onehull.store.views import FROM, FROM_US, KEY
 
@@ -46,7 +46,7 @@ def historical(directory: Path, rows: pl.DataFrame) -> pl.DataFrame:
     feast = connect(directory)
     views = {view.name for view in feast.list_feature_views()}
     for entity in ENTITIES:
-        key = {"user": USER, "item": ITEM}[entity]
+        key = KEY_OF[entity]
         if entity in views and key in rows.columns:
             rows = _attach(feast, entity, key, rows, directory)
     return rows

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from onehull.events.lines import UNREADABLE
 from onehull.events.times import LAST_SECOND, seconds_since_1970
 
 Reason = Literal["empty", "too_big", "malformed", "wrong_type", "time_out_of_range", "from_future"]
@@ -88,7 +89,7 @@ class Admission:
             line = _one_line(message)
         except msgspec.ValidationError as error:
             return Refusal("wrong_type", str(error))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             return Refusal("malformed", str(error))
         seconds = seconds_since_1970(event.time)
         broken = self._broken_time(event.time, seconds, now)

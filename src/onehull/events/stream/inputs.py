@@ -22,7 +22,7 @@ import numpy as np
 
 from onehull.errors import DataError
 from onehull.events.files import find_files
-from onehull.events.lines import Block, read_blocks
+from onehull.events.lines import UNREADABLE, Block, read_blocks
 from onehull.events.times import LAST_SECOND, seconds_since_1970
 from onehull.spec.section import Section
 
@@ -64,6 +64,11 @@ class Source:
     files: list[Path]
     place: Place | None = None
     read_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_partition(self) -> bool:
+        """Whether it is more than one file, which has the source's name."""
+        return self.place is not None and self.place.file != self.name
 
     def pending(self, root: Path) -> bool:
         """Whether there are bytes that have not been read."""
@@ -177,8 +182,7 @@ class Inputs:
         behind = [
             self._reached[name]
             for name, source in self._sources.items()
-            if name not in self._drained
-            or (waiting and len(source.name.split("/")) > 1 and now - source.read_at < _IDLE_SECONDS)
+            if name not in self._drained or (waiting and source.is_partition and now - source.read_at < _IDLE_SECONDS)
         ]
         reached = [self._reached[name] for name, source in self._sources.items() if source.place is not None]
         return min(behind, default=max(reached, default=float("-inf")))
@@ -209,7 +213,7 @@ def _whole_lines(block: Block) -> Block:
     if block.text.endswith(b"\n"):
         return block
     rest = block.text.rfind(b"\n") + 1
-    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    with suppress(*UNREADABLE):
         msgspec.json.decode(block.text[rest:])
         return block
     return Block(block.first, block.text[:rest], block.end - (len(block.text) - rest))
@@ -236,7 +240,7 @@ def _reached(text: bytes, before: float) -> float:
 def _median_time(lines: Sequence[bytes], before: float) -> float:
     times = []
     for line in lines:
-        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        with suppress(*UNREADABLE):
             seconds = seconds_since_1970(_decode(line).time)
             if 0 <= seconds < LAST_SECOND:
                 times.append(seconds)
