@@ -19,9 +19,7 @@ Needs Java 17 and, the first time, Maven: `scripts/kafka/run` starts Apache Kafk
 from __future__ import annotations
 
 import json
-import os
 import random
-import shutil
 import sys
 import tempfile
 import time
@@ -118,33 +116,14 @@ class Soak:
         self.ingests = [self._process(f"ingest {number}", ingest) for number in (1, 2)]
         follow = onehull("assemble", str(self.spec), "--data", str(self.data), *out, "--follow")
         self.follower = self._process("assemble", follow)
-        self.run = Repeated(self._process("run", []), self._next_run)
+        run = onehull("run", str(self.spec), "--data", str(self.data), *out)
+        self.run = Repeated(self._process("run", run))
         bundle, events = str(self.out / "bundle" / NAME), f"kafka://{address}/{TOPIC}"
         serve = onehull("serve", bundle, "--port", str(self.port), "--events", events)
         self.server = self._process("serve", serve)
 
     def _process(self, name: str, command: list[str]) -> Process:
         return Process(name, command, ROOT, self.directory / f"{name.replace(' ', '-')}.log")
-
-    def _next_run(self) -> list[str]:
-        """A run whose input does not change while it works: with links to the segments that there are.
-
-        Its samples are those of the stream that the follower adds to.
-        """
-        for old in self.directory.glob("frozen-*"):
-            shutil.rmtree(old)
-        frozen = self.directory / f"frozen-{self.run.done}"
-        frozen.mkdir()
-        for name in ("users.jsonl", "items.jsonl"):
-            os.link(self.data / name, frozen / name)
-        for path in self.data.glob(EVENTS):
-            place = frozen / path.relative_to(self.data)
-            place.parent.mkdir(parents=True)
-            os.link(path, place)
-        return self._run(frozen)
-
-    def _run(self, data: Path) -> list[str]:
-        return onehull("run", str(self.spec), "--data", str(data), "--out", str(self.out))
 
     def play(self) -> None:
         """Starts everything, kills everything, until the time is over."""
@@ -219,7 +198,7 @@ class Soak:
         wait_until(lambda: places_read(self.broker.address, TOPIC, segments), "all of Kafka is read", self._told)
         for process in (*self.ingests, self.follower):
             process.end()
-        self.run.once(self._run(self.data))
+        self.run.once()
 
     def _told(self) -> str:
         return "\n".join(process.tail() for process in self.ingests)

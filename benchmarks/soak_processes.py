@@ -6,7 +6,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 _END_SECONDS = 90.0
@@ -28,14 +27,14 @@ class Process:
 
     def __init__(self, name: str, command: list[str], cwd: Path, log: Path) -> None:
         self.name, self.ended = name, 0
-        self.command, self._cwd, self._log = command, cwd, log
+        self._command, self._cwd, self._log = command, cwd, log
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Starts it."""
         with self._log.open("ab") as file:
             self._process = subprocess.Popen(  # noqa: S603  our own program
-                self.command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, cwd=self._cwd
+                self._command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, cwd=self._cwd
             )
 
     def kill(self) -> None:
@@ -74,11 +73,10 @@ class Process:
 
 
 class Repeated:
-    """A process that is done some time, and is then started anew; one that was killed is started as it was.
+    """A process that is done some time, and is then started anew.
 
     Args:
         process: what runs.
-        commands: makes the next command, when the last one is done.
 
     Attributes:
         done: how often it came to its end.
@@ -86,8 +84,8 @@ class Repeated:
         failed: how often it ended with a fault.
     """
 
-    def __init__(self, process: Process, commands: Callable[[], list[str]]) -> None:
-        self._process, self._commands = process, commands
+    def __init__(self, process: Process) -> None:
+        self._process = process
         self.tail = process.tail
         self.done = self.killed = self.failed = 0
         self._stopped = threading.Event()
@@ -98,13 +96,9 @@ class Repeated:
         self._thread.start()
 
     def _repeat(self) -> None:
-        status = 0
         while not self._stopped.is_set():
-            if status == 0:
-                self._process.command = self._commands()
             self._process.start()
-            status = self._process.wait()
-            self._count(status)
+            self._count(self._process.wait())
             self._stopped.wait(_PAUSE_SECONDS)
 
     def _count(self, status: int) -> None:
@@ -125,16 +119,12 @@ class Repeated:
         if self._thread.is_alive():
             self._thread.join(_END_SECONDS)
 
-    def once(self, command: list[str]) -> None:
+    def once(self) -> None:
         """Once more, to its end.
-
-        Args:
-            command: what it runs.
 
         Raises:
             RuntimeError: it ended with a fault.
         """
-        self._process.command = command
         self._process.start()
         if status := self._process.wait():
             raise RuntimeError(f"it ended with {status}:\n{self.tail()}")

@@ -38,13 +38,14 @@ TRANSFORM = Transform(
         "constant": MomentsTransform(mean=1e30, std=0.0, has_missing=False),
         "clock": MomentsTransform(mean=1.7e9, std=86400.0, has_missing=False),
         "bucket": BucketsTransform(boundaries=(-1.0, 0.0, 0.5, 1e30)),
+        "small_bucket": BucketsTransform(boundaries=(-1e-38, 0.0, 1e-44, 1e-40, 2e-38)),
         "one_bucket": BucketsTransform(boundaries=()),
         "vector": VectorTransform(size=3),
     }
 )
 MODEL = tf.function(transform_model(TRANSFORM), reduce_retracing=True)
 ARRAYS = ArrayTransform(TRANSFORM)
-NUMBERS = ("z", "log", "constant", "clock", "bucket", "one_bucket")
+NUMBERS = ("z", "log", "constant", "clock", "bucket", "small_bucket", "one_bucket")
 
 
 def raw_tensors(rows: dict[str, Any], count: int) -> dict[str, tf.Tensor]:
@@ -91,7 +92,12 @@ IDS = st.one_of(
     st.floats(width=64),
     st.booleans(),
 )
-WIDE = st.one_of(st.none(), st.floats(width=64), st.sampled_from([0.5, -1.0, 1e30, 3.25, 1.7e9]), st.integers(-9, 9))
+WIDE = st.one_of(
+    st.none(),
+    st.floats(width=64),
+    st.sampled_from([0.5, -1.0, 1e30, 3.25, 1.7e9, -1e-44, 1e-40, 3e-38]),
+    st.integers(-9, 9),
+)
 NARROW = st.one_of(st.floats(width=32), st.floats(-3, 3, width=32))
 ROW = {
     **dict.fromkeys(("place", "nothing", "hashed"), IDS),
@@ -106,6 +112,15 @@ ROW = {
 def test_both_engines_agree_on_any_values(rows: list[dict[str, Any]]):
     columns = {name: [row[name] for row in rows] for name in ROW}
     assert_equal(ARRAYS.encode(columns, len(rows)), MODEL(raw_tensors(columns, len(rows))))
+
+
+def test_what_is_nearer_to_0_than_any_normal_float32_is_0_on_every_thread():
+    near = [-2e-38, -1e-38, -1e-44, 0.0, 1e-44, 1e-39, 2.0**-126, 3e-38]
+    buckets = [1, 5, 5, 5, 5, 5, 5, 6]
+    one_by_one = [MODEL(raw_tensors({"small_bucket": [value]}, 1))["small_bucket"].numpy().item() for value in near]
+    together = MODEL(raw_tensors({"small_bucket": near * 1000}, len(near) * 1000))["small_bucket"].numpy().tolist()
+    assert ARRAYS.encode({"small_bucket": near}, len(near))["small_bucket"].tolist() == buckets
+    assert (one_by_one, together) == (buckets, buckets * 1000)
 
 
 def test_logarithms_and_scores_agree_over_the_whole_range_of_float32():

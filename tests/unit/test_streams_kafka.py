@@ -230,6 +230,38 @@ def test_a_broker_that_is_killed_in_the_middle_and_comes_back(broker, client, to
     assert 1 <= len(complaints) <= 6, said  # a client without a broker says so some times a second
 
 
+AWAY_AT_ASSIGNMENT = """
+import time
+from pathlib import Path
+from onehull.streams.kafka_places import KafkaPlaces
+ask = KafkaPlaces.drafts
+def drafts(places, parts):
+    Path({assigned!r}).touch()
+    while not Path({killed!r}).exists():
+        time.sleep(0.02)
+    return ask(places, parts)
+KafkaPlaces.drafts = drafts
+"""
+
+
+def test_a_reader_ends_soon_though_the_broker_went_as_it_was_given_partitions(broker, client, topic, tmp_path):
+    produce(client, topic, [event(number) for number in range(100)])
+    assigned, killed = tmp_path / "assigned", tmp_path / "killed"
+    before = AWAY_AT_ASSIGNMENT.format(assigned=str(assigned), killed=str(killed))
+    reader = start_ingest(tmp_path / "out", *options(broker, topic), before=before)
+    until(assigned.exists)
+    broker.kill()
+    killed.touch()
+    time.sleep(1)
+    asked = time.monotonic()
+    (said,) = stop(reader)
+    assert time.monotonic() - asked < 30, said
+    assert reader.returncode == 0, said
+    broker.start()
+    read_all(broker, topic, tmp_path / "out")
+    assert ids(tmp_path / "out") == once(range(100))
+
+
 def test_a_broker_that_is_down_at_the_start_is_named(tmp_path, monkeypatch):
     pytest.importorskip("confluent_kafka")
     monkeypatch.setattr(kafka_places, "_ANSWER_SECONDS", 1)

@@ -133,11 +133,21 @@ def _stream_rows(
     stream.run(progress=progress)
     found = stream.samples(complete_until(spec, stream.lines.latest), quarantine)
     if found.rows == 0:
-        raise DataError(f"data.events: no usable impression in {found.lines.lines} lines.")
+        raise DataError(_no_impression(spec, stream, found.lines.lines, quarantine))
     rows = divide(found.impressions.with_row_index(POSITION), spec.data.split)
     if REPEATS in found.impressions.collect_schema():
         rows = final_labels(rows, spec.tasks, found.complete_until)
     return Rows(rows, found.rows, 0), _books(found, quarantine)
+
+
+def _no_impression(spec: Spec, stream: Stream, lines: int, quarantine: Quarantine) -> str:
+    events = spec.data.events
+    place = f"data.events.impressions {events.impressions!r}" if events is not None else "data.events"
+    if stream.read_only:
+        rule = f"the process that follows the log has made {lines} lines durable, with no usable impression"
+        return f"{place}: {rule}. Wait for its next epoch (--commit-seconds) and run this again."
+    first = f" The first rejected line: {quarantine.first}." if quarantine.first else ""
+    return f"{place}: no usable impression in {lines} lines of {stream.inputs.files} files.{first}"
 
 
 def _books(joined: JoinedLog, quarantine: Quarantine) -> LogBooks:

@@ -54,7 +54,7 @@ class Quarantine:
         entry = {"file": file.name, "line": line, "reason": reason, "detail": detail, "raw": shown(raw)}
         self._file.write(msgspec.json.encode(entry) + b"\n")
         self.counts[reason] += 1
-        self.first = self.first or f"{file.name}, line {line}: {detail}"
+        self.first = self.first or _place(file.name, line, detail)
 
     def reject_event(self, event: Mapping[str, object], reason: Reason, detail: str) -> None:
         """Adds a decoded event whose line is not at hand any more; it has no place."""
@@ -67,11 +67,21 @@ class Quarantine:
         with path.open("rb") as file:
             for line in file:
                 self._file.write(line)
-                self.counts[msgspec.json.decode(line, type=_Entry).reason] += 1
+                entry = msgspec.json.decode(line, type=_Entry)
+                self.counts[entry.reason] += 1
+                if self.first is None and entry.line:
+                    self.first = _place(entry.file, entry.line, entry.detail)
 
 
 class _Entry(msgspec.Struct):
+    file: str
+    line: int
     reason: str
+    detail: str
+
+
+def _place(file: str, line: int, detail: str) -> str:
+    return f"{file}, line {line}: {detail}"
 
 
 def shown(raw: bytes) -> str:

@@ -16,6 +16,7 @@ from onehull.errors import DataError
 from onehull.features import values
 from onehull.features.transform import (
     MAX_Z,
+    SMALLEST,
     BucketsTransform,
     FeatureTransform,
     HashTransform,
@@ -116,6 +117,11 @@ class _Bags:
         return ids_BN
 
 
+def _usable(number: np.ndarray) -> np.ndarray:
+    """float32 → the same, with 0 for what is missing, infinite or below `SMALLEST`."""
+    return np.where(np.isfinite(number) & (np.abs(number) >= SMALLEST), number, np.float32(0))
+
+
 class _Standardized:
     """A number a row → float32 ``(B, 1)`` or ``(B, 2)``; computed in float64, as in the graph."""
 
@@ -127,7 +133,7 @@ class _Standardized:
     def __call__(self, column: Column) -> np.ndarray:
         number_B = values.numbers(column, self._name)
         finite_B = np.isfinite(number_B)
-        value_B = np.where(finite_B, number_B, 0.0).astype(np.float64)
+        value_B = _usable(number_B).astype(np.float64)
         if self._log1p:
             value_B = np.sign(value_B) * np.log1p(np.abs(value_B))
         z_B = np.clip((value_B - self._mean) * self._scale, -MAX_Z, MAX_Z)
@@ -143,13 +149,12 @@ class _Quantiles:
 
     def __init__(self, name: str, feature: BucketsTransform) -> None:
         self._name = name
-        self._boundaries = np.array(feature.boundaries, np.float32)
+        self._boundaries = _usable(np.array(feature.boundaries, np.float32))
 
     def __call__(self, column: Column) -> np.ndarray:
         number_B = values.numbers(column, self._name)
-        finite_B = np.isfinite(number_B)
-        bucket_B = np.searchsorted(self._boundaries, number_B, side="right")
-        return np.where(finite_B, 1 + bucket_B, MISSING_ID).astype(np.int32)
+        bucket_B = np.searchsorted(self._boundaries, _usable(number_B), side="right")
+        return np.where(np.isfinite(number_B), 1 + bucket_B, MISSING_ID).astype(np.int32)
 
 
 class _Vectors:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from onehull.features.transform import MAX_Z
+from onehull.features.transform import MAX_Z, SMALLEST
 from onehull.spec.inputs import FIRST_ID, MISSING_ID, UNSEEN_ID
 
 _PACKAGE = "onehull"
@@ -80,6 +80,11 @@ class FirstIds(keras.layers.Layer):
         return {**super().get_config(), "length": self.length}
 
 
+def _usable(number: Any) -> Any:
+    """float32 → the same, with 0 for what is missing, infinite or below `SMALLEST`."""
+    return tf.where(tf.math.is_finite(number) & (tf.abs(number) >= SMALLEST), number, 0.0)
+
+
 @keras.saving.register_keras_serializable(_PACKAGE)
 class Standardize(keras.layers.Layer):
     """Numbers ``(B,)`` → ``(B, 1)``, or ``(B, 2)`` with a flag of what is missing.
@@ -95,7 +100,7 @@ class Standardize(keras.layers.Layer):
     def call(self, number_B: Any) -> Any:
         """Standardises; missing numbers become 0."""
         finite_B = tf.math.is_finite(number_B)
-        value_B = tf.cast(tf.where(finite_B, number_B, 0.0), tf.float64)
+        value_B = tf.cast(_usable(number_B), tf.float64)
         if self.log1p:
             value_B = tf.sign(value_B) * tf.math.log1p(tf.abs(value_B))
         scale = 1.0 / self.std if self.std > 0 else 0.0
@@ -120,10 +125,9 @@ class QuantileIds(keras.layers.Layer):
 
     def call(self, number_B: Any) -> Any:
         """Finds the bucket of every number."""
-        finite_B = tf.math.is_finite(number_B)
-        known_B = tf.where(finite_B, number_B, 0.0)
-        bucket_B = tf.searchsorted(tf.constant(self.boundaries, tf.float32), known_B, side="right")
-        return tf.where(finite_B, 1 + bucket_B, MISSING_ID)
+        boundaries = _usable(tf.constant(self.boundaries, tf.float32))
+        bucket_B = tf.searchsorted(boundaries, _usable(number_B), side="right")
+        return tf.where(tf.math.is_finite(number_B), 1 + bucket_B, MISSING_ID)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""

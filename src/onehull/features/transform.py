@@ -21,6 +21,10 @@ MAX_Z = 1e4
 """Standardised numbers are kept within ±MAX_Z. Among n values none is further than sqrt(n - 1) standard deviations
 from their mean (Samuelson, 1968), so up to 100 million training rows are not touched; a wild value at serving is."""
 
+SMALLEST = 2.0**-126
+"""The smallest normal float32. What is nearer to 0 is taken for 0: TensorFlow's kernels do so on some threads and not
+on others, and a number must not fall into two buckets."""
+
 Key = Annotated[int, Field(ge=0, lt=2**63)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 

@@ -39,9 +39,16 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def file_state(path: Path) -> tuple[str, int, int]:
-    """Name, size and time of change: what tells a changed file without reading it."""
-    stat = path.stat()
+FileState = tuple[str, int, int]
+"""Name, size in bytes and time of change in nanoseconds: what tells a changed file without reading it."""
+
+
+def file_state(path: Path) -> FileState | None:
+    """The state of a file; None where it has gone meanwhile."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
     return path.name, stat.st_size, stat.st_mtime_ns
 
 

@@ -30,8 +30,6 @@ def steps_on_beam(project: Project, options: str) -> tuple[Step, Step]:
         project: whose steps these are.
         options: Beam's flags (`onehull.beam.runner.pipeline_options`).
     """
-    events = project.spec.data.events
-    streamed = events is not None and events.lateness is not None
 
     def assemble(project: Project, partial: Path) -> None:
         from onehull.beam.assemble import assemble_on_beam
@@ -45,7 +43,7 @@ def steps_on_beam(project: Project, options: str) -> tuple[Step, Step]:
     def prepare(project: Project, partial: Path) -> None:
         prepare_project(project, partial, lambda _: _measured(project.spec.features, project.samples, partial, options))
 
-    return ASSEMBLE if streamed else replace(ASSEMBLE, build=assemble), replace(PREPARE, build=prepare)
+    return ASSEMBLE if project.streamed else replace(ASSEMBLE, build=assemble), replace(PREPARE, build=prepare)
 
 
 def _measured(features: Mapping[str, Feature], samples: Path, partial: Path, options: str) -> Measured:

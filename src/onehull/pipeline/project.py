@@ -12,12 +12,23 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from onehull.errors import ArtifactError, SpecError
+from onehull.pipeline.cache import FileState, file_state
 from onehull.pipeline.checking import check
 from onehull.spec import Spec
 from onehull.spec.data import FileSplit
 from onehull.spec.events import WORLD_MARKER
 
 Baseline = Literal["none", "single"]
+
+
+@dataclass(frozen=True)
+class InputState:
+    """Names, sizes and times of change of the files that a project reads."""
+
+    log: tuple[FileState, ...]
+    """Of the event log."""
+    tables: tuple[FileState, ...]
+    """Of everything else."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,8 @@ class Project:
     source: str = "spec"
     baseline: Baseline = "none"
     """What each task is compared with in the report: ``single`` trains one model a task."""
+    seen: InputState | None = None
+    """The input as a verb found it when it began; None: it is looked at whenever it is asked for."""
 
     @classmethod
     def open(
@@ -63,6 +76,25 @@ class Project:
     def with_spec(self, spec: Spec) -> Project:
         """The same project with another spec."""
         return replace(self, spec=spec)
+
+    def with_input_as_it_is(self) -> Project:
+        """The same project, for which the input stays as it is now.
+
+        A log may grow while a verb is at work: all its steps then go on from the state that it began with, and the
+        next verb sees that there is more.
+        """
+        return replace(self, seen=self._look())
+
+    @property
+    def input_state(self) -> InputState:
+        """What tells whether the input has changed, without reading it."""
+        return self.seen if self.seen is not None else self._look()
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the log is assembled as a stream."""
+        events = self.spec.data.events
+        return events is not None and events.lateness is not None
 
     def check_data(self) -> None:
         """Raises SpecError for every file or column that the spec names and the data lack."""
@@ -117,16 +149,18 @@ class Project:
         """The bundle's directory; its versions are the children."""
         return self.out / "bundle" / self.spec.name
 
-    def input_files(self) -> list[Path]:
-        """Every file of the input, sorted."""
+    def _look(self) -> InputState:
         data = self.spec.data
-        patterns = [table.path for table in (data.tables.user, data.tables.item) if table is not None]
-        if data.events is not None:
-            patterns += [data.events.impressions, data.events.feedback]
-        patterns += [path for path in (data.samples, data.holdout) if path is not None]
+        log = [data.events.impressions, data.events.feedback] if data.events is not None else []
+        tables = [table.path for table in (data.tables.user, data.tables.item) if table is not None]
+        tables += [path for path in (data.samples, data.holdout) if path is not None]
         if isinstance(data.split, FileSplit):
-            patterns += [data.split.validation, data.split.test]
-        return sorted({file for pattern in [*patterns, WORLD_MARKER] for file in self.data.glob(pattern)})
+            tables += [data.split.validation, data.split.test]
+        return InputState(self._states(log), self._states([*tables, WORLD_MARKER]))
+
+    def _states(self, patterns: list[str]) -> tuple[FileState, ...]:
+        files = sorted({file for pattern in patterns for file in self.data.glob(pattern)})
+        return tuple(state for file in files if (state := file_state(file)) is not None)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

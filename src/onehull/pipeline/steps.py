@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from onehull.errors import ArtifactError
-from onehull.pipeline.cache import Kept, build_once, file_state, fingerprint, finished_key
+from onehull.pipeline.cache import Kept, build_once, fingerprint, finished_key
 from onehull.pipeline.progress import bar
 from onehull.pipeline.project import Baseline, Project
 from onehull.pipeline.stream import discard_stream, stream_of
@@ -32,6 +32,8 @@ class Step:
     after: Step | None = None
     forget: Callable[[Project], None] = lambda _: None
     """Removes what the step keeps beside its directory, so that it begins anew."""
+    standing: Callable[[Project], str] | None = None
+    """The key that the steps behind it ask for, where that need not be the one that it would have now."""
 
     def do(self, project: Project, *, force: bool = False) -> Kept:
         """Makes the artifact, or keeps it.
@@ -70,7 +72,7 @@ class Step:
         if before is None:
             return
         found = finished_key(before.directory(project))
-        if found != before.key(project):
+        if found != (before.standing or before.key)(project):
             why = "is missing" if found is None else "was made from another spec or other data"
             command = f"onehull {before.name} {project.source} --data {project.data} --out {project.out}"
             raise ArtifactError(f"{before.directory(project)} {why}. Make it with: {command}")
@@ -81,8 +83,20 @@ _LEARNING = {"tower", "head", "transform", "loss", "huber_delta"}
 
 
 def _assemble_key(project: Project) -> str:
-    files = [file_state(file) for file in project.input_files()]
-    return fingerprint(samples_key(project), project.spec.section("data", "leakage"), files)
+    """``WITHOUT-LOG``: the second part is of the files of the log."""
+    state = project.input_state
+    rest = fingerprint(samples_key(project), project.spec.section("data", "leakage"), state.tables)
+    return f"{rest}-{fingerprint(state.log)}"
+
+
+def _assembled_key(project: Project) -> str:
+    """Key of the samples that the later steps go on from.
+
+    A log that is assembled as a stream is one that grows: samples of it are good, however much it has grown since.
+    """
+    key, found = _assemble_key(project), finished_key(project.samples.parent)
+    grown = project.streamed and found is not None and found.partition("-")[0] == key.partition("-")[0]
+    return found if grown and found is not None else key
 
 
 def samples_key(project: Project) -> str:
@@ -111,7 +125,7 @@ _PREPARED = 2
 
 
 def _prepare_key(project: Project) -> str:
-    return fingerprint(_assemble_key(project), _PREPARED, project.spec.section("features", "records"))
+    return fingerprint(_assembled_key(project), _PREPARED, project.spec.section("features", "records"))
 
 
 def _prepare(project: Project, partial: Path) -> None:
@@ -187,7 +201,7 @@ def _code_version() -> str:
     return version("onehull")
 
 
-ASSEMBLE = Step("assemble", lambda p: p.samples.parent, _assemble_key, _assemble, forget=discard_stream)
+ASSEMBLE = Step("assemble", lambda p: p.samples.parent, _assemble_key, _assemble, None, discard_stream, _assembled_key)
 PREPARE = Step("prepare", lambda p: p.transform.parent, _prepare_key, _prepare, ASSEMBLE)
 TRAIN = Step("train", lambda p: p.training, _train_key, _train, PREPARE)
 EVALUATE = Step("evaluate", lambda p: p.evaluation, _evaluate_key, _evaluate, TRAIN)

@@ -66,7 +66,7 @@ def stream_of(
     """
     from onehull.events.stream import Stream
 
-    if project.spec.data.events is None or project.spec.data.events.lateness is None:
+    if not project.streamed:
         yield None
         return
     links = project.out / ".stream-links"

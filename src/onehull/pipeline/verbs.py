@@ -149,12 +149,11 @@ def run(spec: AnySpec, *, baseline: Baseline = "none", **where: Unpack[Where]) -
 
 
 def open_project(spec: AnySpec, where: Where, baseline: Baseline = "none") -> Project:
-    """The project that a verb works on."""
+    """The project that a verb works on, with the input as it is when the verb begins."""
     if isinstance(spec, Project):
-        return spec
-    return Project.open(
-        spec, data=where.get("data"), out=where.get("out"), console=where.get("console"), baseline=baseline
-    )
+        return spec.with_input_as_it_is()
+    data, out, console = where.get("data"), where.get("out"), where.get("console")
+    return Project.open(spec, data=data, out=out, console=console, baseline=baseline).with_input_as_it_is()
 
 
 def _follows() -> bool:

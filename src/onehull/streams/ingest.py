@@ -109,6 +109,7 @@ class Ingest(ABC):
         self._drafts: dict[Partition, Draft] = {}
         self._refused: tuple[Sink, str] | None = None
         self._rolled = self._lag_told = time.monotonic()
+        self._stop: Callable[[], bool] = lambda: False
 
     @final
     def run(self, stop: Callable[[], bool]) -> None:
@@ -122,6 +123,7 @@ class Ingest(ABC):
             ArtifactError: a segment's books are damaged, or the disk is full or gone; what was durable before is
                 intact.
         """
+        self._stop = stop
         try:
             self._begin()
             while not stop() and not self._finished():
@@ -165,6 +167,9 @@ class Ingest(ABC):
     @abstractmethod
     def _end(self) -> None:
         """Leaves."""
+
+    def _told_to_stop(self) -> bool:
+        return self._stop()
 
     def _extra_files(self, _: Draft) -> dict[str, bytes]:
         """What a segment holds besides events and quarantine."""

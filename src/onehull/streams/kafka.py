@@ -15,7 +15,7 @@ from typing import Any, Literal, Unpack
 from onehull.errors import BrokerError
 from onehull.streams.draft import Draft
 from onehull.streams.ingest import Ingest, Options, Partition, partition_name
-from onehull.streams.kafka_places import KafkaPlaces, TopicGoneError
+from onehull.streams.kafka_places import GivenUpError, KafkaPlaces, TopicGoneError
 from onehull.streams.kafka_sink import KafkaSink
 from onehull.streams.settings import QUIET, checked, confluent_kafka
 
@@ -72,7 +72,7 @@ class KafkaIngest(Ingest):
         self._fatal: Exception | None = None
         common = {**QUIET, **(topics.settings or {}), "bootstrap.servers": topics.servers, "error_cb": self._on_error}
         self._consumer = checked(self._kafka.Consumer, {**_FETCHING, **common, **self._consumer_settings()})
-        self._places = KafkaPlaces(self._consumer, common, out, topics.start, self._note)
+        self._places = KafkaPlaces(self._consumer, common, out, topics.start, self._note, self._told_to_stop)
         self._places.check_topics([*topics.topics, *([topics.quarantine] if topics.quarantine else [])])
         if topics.quarantine:
             self._refused = KafkaSink(topics.servers, topics.settings, _PATIENCE_SECONDS), topics.quarantine
@@ -175,6 +175,8 @@ class KafkaIngest(Ingest):
             consumer.assign(partitions)
             self._member = True
             self.metrics.reads(len(self._drafts))
+        except GivenUpError:
+            self._drafts.clear()  # it ends; whoever gets the partitions next will ask
         except Exception as error:  # a callback of the client must not raise: `_read` does
             self._fatal = error
 

@@ -14,6 +14,8 @@ from onehull.streams.segments import OvertakenError, SegmentBooks, SegmentChain
 from onehull.streams.settings import checked, confluent_kafka
 
 _ANSWER_SECONDS = 20
+_TRY_SECONDS = 5
+"""Of one try, where there will be others."""
 _SHORT_SECONDS = 1.0
 _PATIENCE_SECONDS = 60
 _NO_IDENTITY = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -22,6 +24,10 @@ _NO_IDENTITY = "AAAAAAAAAAAAAAAAAAAAAA"
 
 class TopicGoneError(BrokerError):
     """A topic was deleted."""
+
+
+class GivenUpError(Exception):
+    """The process was told to stop while it waited for the broker."""
 
 
 class KafkaPlaces:
@@ -33,10 +39,17 @@ class KafkaPlaces:
         out: where segments go.
         start: where a partition without segments begins.
         note: told in words what an operator should know.
+        stopped: whether the process has been told to stop: then it waits no longer for a broker that is away.
     """
 
     def __init__(
-        self, consumer: Any, settings: Mapping[str, Any], out: Path, start: Literal["earliest", "latest"], note: Notes
+        self,
+        consumer: Any,
+        settings: Mapping[str, Any],
+        out: Path,
+        start: Literal["earliest", "latest"],
+        note: Notes,
+        stopped: Callable[[], bool],
     ) -> None:
         from confluent_kafka.admin import AdminClient
 
@@ -48,6 +61,7 @@ class KafkaPlaces:
         self._out = out
         self._start = start
         self._note = note
+        self._stopped = stopped
 
     def check_topics(self, wanted: Sequence[str]) -> None:
         """Asks the broker for topics.
@@ -72,6 +86,7 @@ class KafkaPlaces:
 
         Raises:
             BrokerError: the broker does not answer, or a topic was deleted or made anew.
+            GivenUpError: the process was told to stop meanwhile.
             ArtifactError: a segment's books are damaged, or the disk is full.
         """
         identities = self._patiently(lambda: self._identities({topic for topic, _ in parts}))
@@ -102,7 +117,7 @@ class KafkaPlaces:
 
     def _draft(self, part: Partition, identity: str) -> Draft:
         place = self._kafka.TopicPartition(*part)
-        low, high = self._patiently(lambda: self._consumer.get_watermark_offsets(place, timeout=_ANSWER_SECONDS))
+        low, high = self._patiently(lambda: self._consumer.get_watermark_offsets(place, timeout=_TRY_SECONDS))
         chain = SegmentChain(self._out / part[0] / str(part[1]))
         last = chain.last() or self._origin(chain, part, low if self._start == "earliest" else high, identity)
         if (last.stream and identity and last.stream != identity) or last.next > high:
@@ -128,7 +143,7 @@ class KafkaPlaces:
         except OvertakenError:
             return chain.last() or self._origin(chain, part, offset, identity)
 
-    def _identities(self, topics: set[str], seconds: float = _ANSWER_SECONDS) -> dict[str, str]:
+    def _identities(self, topics: set[str], seconds: float = _TRY_SECONDS) -> dict[str, str]:
         answers = self._admin.describe_topics(self._kafka.TopicCollection(sorted(topics)))
         identities = {}
         for topic, answer in answers.items():
@@ -149,11 +164,16 @@ class KafkaPlaces:
         while True:
             try:
                 return ask()
+            except TimeoutError as error:
+                reason, about, cause = f"no answer in {_TRY_SECONDS} seconds", None, error
             except self._kafka.KafkaException as error:
                 kind = error.args[0]
                 if kind.code() == self._kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise self._deleted(error) from error
-                if time.monotonic() > end:
-                    raise BrokerError(f"{self._servers}: {kind.str()}") from error
-                self._note(f"{kind.str()}; it is tried again", about=kind.code())
-                time.sleep(0.5)
+                reason, about, cause = kind.str(), kind.code(), error
+            if self._stopped():
+                raise GivenUpError(reason) from cause
+            if time.monotonic() > end:
+                raise BrokerError(f"{self._servers}: {reason}") from cause
+            self._note(f"{reason}; it is tried again", about=about)
+            time.sleep(0.5)

@@ -125,6 +125,11 @@ class Inputs:
         return {name: source.place for name, source in self._sources.items() if source.place is not None}
 
     @property
+    def files(self) -> int:
+        """Files at the last look."""
+        return sum(len(source.files) for source in self._sources.values())
+
+    @property
     def pending(self) -> bool:
         """Whether there is something that has not been read."""
         return bool(self._readers)
