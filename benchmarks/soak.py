@@ -31,7 +31,7 @@ from typing import Any
 from tests.kafka_broker import ROOT, KafkaBroker
 from tests.streams import make_topic
 
-from benchmarks.harness import finish, parser
+from benchmarks.harness import finish, pairs, parser, place
 from benchmarks.soak_books import Books, balance, places_read
 from benchmarks.soak_client import Client
 from benchmarks.soak_processes import Process, Repeated
@@ -39,6 +39,7 @@ from onehull.pipeline.launch import free_ports
 from onehull.streams.segments import EVENTS_GLOB
 from onehull.world import simulate
 
+PAGE = ROOT / "docs" / "explanation" / "survival.md"
 MINUTES = {"fast": 3.0, "full": 10.0}
 USERS, ITEMS = 1500, 400
 TOPIC, PARTITIONS, NAME = "events", 4, "soak"
@@ -46,6 +47,19 @@ EVENTS = f"segments/{EVENTS_GLOB}"
 SHOWN_SECONDS = 15.0
 """How long the players play before anybody trains."""
 PATIENCE_SECONDS = 120.0
+SHOWN = {
+    "produced": "messages acknowledged: by the broker to the player, by the service to its client",
+    "ingested": "messages in segments",
+    "quarantined": "of them broken, and in the quarantine",
+    "lost": "lost",
+    "duplicated": "doubled",
+    "samples": "samples",
+    "versions": "versions of the bundle, trained beside it",
+    "served": "impressions served",
+    "served_back_in_samples": "of them back in samples",
+    "served_lost_with_a_kill": "of them lost in the memory of a killed service",
+    "feedback_taken": "feedback taken by the service",
+}
 QUICK = ("--set", "session.timeout.ms=3000", "--set", "heartbeat.interval.ms=500", "--segment-seconds", "1",
          "--set", "reconnect.backoff.max.ms=500")  # fmt: skip
 """Killed members of the group are missed soon."""
@@ -256,10 +270,16 @@ def soak(directory: Path, minutes: float, seed: int) -> dict[str, Any]:
     }
 
 
-def rows_of(result: Mapping[str, Any]) -> list[list[str]]:
-    """What is shown of a result."""
-    shown = [[name, f"{value:,}" if isinstance(value, int) else str(value)] for name, value in result.items()]
-    return [row for row in shown if row[0] not in {"profile", "seed"}]
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table of the documentation."""
+    return pairs(_figures(result))
+
+
+def _figures(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    kills = ", ".join(f"{name}: {count}" for name, count in result["kills"].items())
+    balance = "yes" if result["books_balance"] else "no: " + ", ".join(result["faults"])
+    rows = [("minutes", f"{result['minutes']:g}"), ("kills", f"{sum(result['kills'].values())} ({kills})")]
+    return [*rows, *((name, f"{result[key]:,}") for key, name in SHOWN.items()), ("the books balance", balance)]
 
 
 def main() -> None:
@@ -267,6 +287,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--minutes", type=float, default=None, help="from the first event to the last")
     options.add_argument("--seed", type=int, default=None, help="of the world and the moments. Default: another one")
+    options.add_argument("--docs", action="store_true", help="also put the table into the documentation")
     options.add_argument("--keep", type=Path, default=None, help="directory for everything; it stays")
     arguments = options.parse_args()
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(2**31)
@@ -277,7 +298,9 @@ def main() -> None:
             directory = arguments.keep
             directory.mkdir(parents=True)
         result = {"profile": arguments.profile, **soak(directory, minutes, seed)}
-    finish("World → Kafka → … → serving → Kafka, all killed", ["", ""], rows_of(result), result, arguments.save)
+    if arguments.docs:
+        place(PAGE, "soak", markdown(result))
+    finish("World → Kafka → … → serving → Kafka, all killed", ["", ""], _figures(result), result, arguments.save)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,7 @@ def test_links_lead_somewhere():
         ("docs/explanation/speed.md", "train_speed"),
         ("docs/explanation/speed.md", "scaling"),
         ("docs/explanation/late-labels.md", "late_labels"),
+        ("docs/explanation/survival.md", "soak"),
         ("docs/explanation/training.md", "memory"),
         ("docs/explanation/training.md", "precision"),
         ("docs/how-to/analyse-on-beam.md", "analysis"),
