@@ -11,6 +11,7 @@ each label of each sample is counted.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -25,6 +26,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.harness import finish, pairs, parser, place
+from onehull.cli.allocator import SETTINGS, VARIABLE
 from onehull.events.stream import Stream
 from onehull.spec import Spec, load_spec
 from onehull.spec.section import parse_duration
@@ -137,7 +139,8 @@ def run(root: Path, name: str) -> dict[str, Any]:
     out = root / "out"
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "benchmarks.assembly", "--child", str(root / name), str(out)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603  our own module
+    environment = {**os.environ, VARIABLE: SETTINGS}  # as the command line has it
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)  # noqa: S603  our own
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -200,7 +203,7 @@ def write_log(directory: Path, events: int) -> dict[str, Any]:
     _write_segments(directory, log)
     _write_tables(directory, random)
     pl.DataFrame(columns, nan_to_null=True).write_parquet(directory / TRUTH)
-    size = int(log["line"].str.len_bytes().sum()) + len(log)
+    size = int(log["line"].str.len_bytes().cast(pl.Int64).sum()) + len(log)
     return {"events": len(log), "impressions": count, "bytes": size}
 
 

@@ -43,7 +43,28 @@ def plain(number: int) -> bytes:
     return json.dumps(event).encode() + b"\n"
 
 
+# As long as T, and no such moment, or none that a fast way may read.
+NEARLY_T = [
+    "2026-02-30T10:00:00.25Z",
+    "2026-01-05T24:00:00.25Z",
+    "2026-01-05T10:60:00.25Z",
+    "2026-01-05T10:00:60.25Z",
+    "2026-01-05T10:00:00,25Z",
+    "2026-01-05T10:00:0a.25Z",
+    "2026-01-05T10:00:00.+5Z",
+    "2026-01-05T10:00:00.2 Z",
+    "2026-01-05T1:000:00.25Z",
+    "2026/01/05T10:00:00.25Z",
+    "+026-01-05T10:00:00.25Z",
+    "2026-01-05T10:00:00.25z",
+    "1960-01-05T10:00:00.25Z",
+    "2100-01-05T10:00:00.25Z",
+    "0000-01-05T10:00:00.25Z",
+    "9999-12-31T23:59:59.99Z",
+]
+
 ODD_EVENTS: list[dict] = [
+    *(impression(1, time=moment) for moment in NEARLY_T),
     impression(1, id=None),
     impression(1, id=""),
     impression(1, id=5),

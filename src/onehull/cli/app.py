@@ -25,6 +25,7 @@ from onehull.cli import (
     update,
     world,
 )
+from onehull.cli.allocator import keep_memory
 from onehull.cli.native_logs import divert
 from onehull.errors import OneHullError, SpecError
 
@@ -68,6 +69,7 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """Entry point: runs a verb; what a user can act on is printed without a traceback."""
+    keep_memory()
     divert()
     console = Console(stderr=True, highlight=False)
     try:

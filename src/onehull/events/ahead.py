@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-_THREADS = 2
+_THREADS = 3
 """Arrow and Polars let go of the interpreter while they work; more threads hold more blocks in memory."""
 
 Item = TypeVar("Item")

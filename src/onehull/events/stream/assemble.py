@@ -189,7 +189,7 @@ class Stream:
         joined = self.windows.close(watermark, _rejecter(quarantine), self.joined)
         if joined.is_empty():
             return
-        self._complete(joined).collect().write_parquet(epoch.next_samples(), compression="lz4")
+        self._complete(joined).collect().write_parquet(epoch.next_samples(), compression="lz4", statistics=False)
 
     def _watermark(self, complete_until: float) -> int | None:
         """Microseconds since 1970; None before the first event."""
