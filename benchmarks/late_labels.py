@@ -1,9 +1,20 @@
 """Labels that come late, on a world whose true probabilities are known: by how much is each way of waiting biased?
 
 A world is simulated, and its log is read as a stream up to a moment T, some days before it ends. The same model is
-trained, for each way, on the rows that left the stream in the days before T, and predicts purchases of the impressions
-of the day after T. Their true probability is known: that of the world, times the share of purchases that come within
-the window and whose line names its impression.
+trained, for each way, on the rows that left the stream in the days before T, and predicts purchases of impressions that
+are held out: of the days of its training, and of the day after T. Their true probability is known: that of the world,
+times the share of purchases that come within the window and whose line names its impression. The world changes from day
+to day (videos are added), so that the day after T also tells how well the model carries over; labels alone are judged
+on the days of training.
+
+One pass of stochastic steps does not end where a loss wants it: the mean prediction is a few per cent above or below by
+chance. So that the loss is seen and not the chance, a constant is added to the trained model's logits with which the
+gradient of the way's own loss with respect to that constant is 0 over its training rows (*where the gradient is 0*).
+Rows hold some ten thousand purchases, a number that is itself uncertain by a per cent; most of that is common to all
+ways of a world, and gone from the ratio to ``all labels``.
+
+The days of training are those whose impressions rows are made of: for ``wait`` they are a day older, and ``from the
+log's first day`` is judged on the same days as the others.
 
 - ``all labels``: impressions of the days before T with their final labels, which nobody has at T.
 - ``wait``: rows leave when their windows close.
@@ -22,10 +33,10 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -34,8 +45,9 @@ import polars as pl
 from benchmarks.harness import finish, parser, place
 from onehull.events.stream import Stream
 from onehull.features import measure
-from onehull.metrics import auc, log_loss
-from onehull.records import read_records, write_records
+from onehull.metrics import auc
+from onehull.model.late_labels import Kind, LateCrossentropy, stream_weights
+from onehull.records import read_manifest, read_records, write_records
 from onehull.spec import Spec, load_spec
 from onehull.spec.samples import REPEATS, SAMPLE, SPLIT, TIME
 from onehull.train import predict, train
@@ -73,7 +85,7 @@ class Way:
         whole: rows that left since the log's beginning.
     """
 
-    stream: str
+    stream: Literal["wait", Kind]
     corrected: bool = True
     again: bool = True
     all_labels: bool = False
@@ -95,8 +107,10 @@ WAYS: dict[str, Way] = {
     "defer, from the log's first day": Way("defer", whole=True),
 }
 SHOWN = {
-    "pcoc": ("mean prediction / mean truth", 3),
-    "against_all_labels": ("the same / that of all labels", 3),
+    "own_pcoc": ("mean prediction / mean truth, days of training", 3),
+    "level_pcoc": ("the same where the gradient is 0", 3),
+    "against_all_labels": ("that / that of all labels", 3),
+    "pcoc": ("mean prediction / mean truth, day after", 3),
     "excess_log_loss": ("log loss above the truth's, ·10⁻³", 2),
     "auc": ("AUC", 4),
 }
@@ -195,18 +209,44 @@ def _day(begin: Any, number: int) -> pl.Expr:
     return pl.lit(begin) + pl.duration(days=number)
 
 
+def held_out() -> pl.Expr:
+    """Impressions that nobody trains on: a fifth."""
+    return pl.col(SAMPLE).hash(seed=1) % 5 == 0
+
+
 def judged_rows(wait: Left, begin: Any) -> pl.LazyFrame:
-    """Impressions of the day after the stretch with final labels: a fifth chooses the epoch, the rest is the test."""
-    rows = wait.after.lazy().filter(pl.col(TIME) >= _day(begin, UNTIL_DAY))
-    chosen = pl.when(pl.col(SAMPLE).hash(seed=1) % 5 == 0).then(pl.lit("validation")).otherwise(pl.lit("test"))
-    return rows.with_columns(chosen.alias(SPLIT))
+    """Impressions that are held out, with final labels: some choose the epoch, the others are the test."""
+    rows = pl.concat([wait.before, wait.within, wait.after]).lazy()
+    days = pl.col(TIME).is_between(_day(begin, FROM_DAY - 1), _day(begin, UNTIL_DAY + 1), closed="left")
+    chosen = pl.when(pl.col(SAMPLE).hash(seed=2) % 5 == 0).then(pl.lit("validation")).otherwise(pl.lit("test"))
+    return rows.filter(held_out() & days).with_columns(chosen.alias(SPLIT))
 
 
-def trained(way: Way, rows: pl.LazyFrame, judged: pl.LazyFrame, directory: Path, seed: int) -> tuple[int, np.ndarray]:
-    """Trains one model; the rows that it saw, and its predictions for the test rows."""
+@dataclass(frozen=True)
+class Trained:
+    """A model, by what it says.
+
+    Attributes:
+        rows: of training.
+        predictions: for the test rows ``(N,)``.
+        constant: what its logits lack for a gradient of 0 over the training rows, see `stationary_constant`.
+    """
+
+    rows: int
+    predictions: np.ndarray
+    constant: float
+
+    @property
+    def stationary(self) -> np.ndarray:
+        """The predictions with the constant ``(N,)``."""
+        return _moved(self.predictions, self.constant)
+
+
+def trained(way: Way, rows: pl.LazyFrame, judged: pl.LazyFrame, directory: Path, seed: int) -> Trained:
+    """Trains one model."""
     table = directory / "samples.parquet"
     directory.mkdir(parents=True)
-    parts = [rows.with_columns(pl.lit("train").alias(SPLIT)), judged]
+    parts = [rows.filter(~held_out()).with_columns(pl.lit("train").alias(SPLIT)), judged]
     pl.concat(parts, how="diagonal").collect().write_parquet(table)
     samples = pl.scan_parquet(table)
     count = samples.filter(pl.col(SPLIT) == "train").select(pl.len()).collect().item()
@@ -216,8 +256,46 @@ def trained(way: Way, rows: pl.LazyFrame, judged: pl.LazyFrame, directory: Path,
     result = train(spec, records, directory / "training", progress=False)
     model = keras.models.load_model(result.model_path, compile=False)
     predictions = predict(model, read_records(records, "test", batch_size=8192))[TASK]
+    seen = predict(model, read_records(records, "train", batch_size=8192))[TASK]
+    labels = np.concatenate([label[TASK].numpy() for _, label in read_records(records, "train", batch_size=8192)])
+    known = ~np.isnan(labels)
+    weights = weights_of(way, read_manifest(records).labels[TASK].late_share)
     keras.backend.clear_session()
-    return count, predictions
+    return Trained(count, predictions, stationary_constant(seen[known], labels[known], weights))
+
+
+Weights = Callable[[np.ndarray], tuple[Any, Any]]
+
+
+def weights_of(way: Way, late_share: float | None) -> Weights:
+    """The weights of a 1 and of a 0 in a way's loss, of predictions."""
+    if not way.corrected or way.stream == "wait" or late_share is None:
+        return lambda _: (1.0, 1.0)
+    loss = LateCrossentropy(way.stream, late_share)
+    return lambda p: stream_weights(loss.kind, p, loss.late_share * p)
+
+
+def stationary_constant(predictions: np.ndarray, labels: np.ndarray, weights: Weights) -> float:
+    """The constant that the logits of predictions lack: with it the gradient with respect to it is 0.
+
+    No gradient flows through the weights, as in training.
+    """
+
+    def gradient(constant: float) -> float:
+        p = _moved(predictions, constant)
+        positive, negative = weights(p)
+        return float(np.where(labels == 1.0, positive * (p - 1.0), negative * p).sum())
+
+    low, high = -10.0, 10.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if gradient(middle) > 0 else (middle, high)
+    return (low + high) / 2
+
+
+def _moved(predictions: np.ndarray, constant: float) -> np.ndarray:
+    p = np.clip(predictions.astype(np.float64), 1e-7, 1 - 1e-7)
+    return 1.0 / (1.0 + np.exp(-(np.log(p) - np.log1p(-p) + constant)))
 
 
 def inside_share() -> float:
@@ -226,17 +304,43 @@ def inside_share() -> float:
     return (1.0 - ORPHAN_SHARE) * 0.5 * (1.0 + math.erf(deviations / math.sqrt(2.0)))
 
 
-def figures(predictions: np.ndarray, truth: np.ndarray, labels: np.ndarray, rows: int) -> Figures:
-    """How predictions compare with true probabilities, and with what happened."""
-    entropy = _cross_entropy(truth, truth)
-    return {
-        "rows": float(rows),
-        "pcoc": float(predictions.mean() / truth.mean()),
-        "log_loss": float(_cross_entropy(truth, predictions)),
-        "excess_log_loss": 1e3 * float(_cross_entropy(truth, predictions) - entropy),
-        "observed_log_loss": float(log_loss(labels, predictions) or 0.0),
-        "auc": float(auc(labels, predictions) or 0.0),
-    }
+@dataclass(frozen=True)
+class Judged:
+    """What predictions are compared with.
+
+    Attributes:
+        day: of each impression, counted from the log's first, ``(N,)``.
+        truth: probability of a purchase inside the window ``(N,)``.
+        label: what happened ``(N,)``.
+    """
+
+    day: np.ndarray
+    truth: np.ndarray
+    label: np.ndarray
+
+    def figures(self, model: Trained, way: Way) -> Figures:
+        """How predictions compare with true probabilities, and with what happened."""
+        back = 1 if way.stream == "wait" and not way.all_labels else 0  # what leaves today was shown yesterday
+        own = (self.day >= FROM_DAY - back) & (self.day < UNTIL_DAY - back)
+        after = self.day == UNTIL_DAY
+        truth, predicted = self.truth[after], model.predictions[after]
+        return {
+            "rows": float(model.rows),
+            "own_pcoc": float(model.predictions[own].mean() / self.truth[own].mean()),
+            "level_pcoc": float(model.stationary[own].mean() / self.truth[own].mean()),
+            "pcoc": float(predicted.mean() / truth.mean()),
+            "excess_log_loss": 1e3 * (_cross_entropy(truth, predicted) - _cross_entropy(truth, truth)),
+            "auc": float(auc(self.label[after], predicted) or 0.0),
+        }
+
+
+def known_truth(world: Path, judged: pl.LazyFrame, begin: Any) -> Judged:
+    """The truth of the test rows."""
+    days = ((pl.col(TIME) - begin).dt.total_seconds() // 86400).alias("day")
+    test = judged.filter(pl.col(SPLIT) == "test").select(SAMPLE, days, label=f"y.{TASK}").collect()
+    known = pl.read_parquet(world / "truth.parquet", columns=[SAMPLE, TASK])
+    truth = test.join(known, on=SAMPLE, how="left", maintain_order="left")[TASK].to_numpy() * inside_share()
+    return Judged(test["day"].to_numpy(), truth, test["label"].to_numpy())
 
 
 def _cross_entropy(truth: np.ndarray, predicted: np.ndarray) -> float:
@@ -251,19 +355,15 @@ def in_world(seed: int, users: int, ways: Mapping[str, Way], directory: Path) ->
     left = {name: let_go(world, directory, name) for name in STREAMS}
     begin = left["wait"].before.select(pl.col(TIME).min().dt.truncate("1d")).item()
     judged = judged_rows(left["wait"], begin)
-    test = judged.filter(pl.col(SPLIT) == "test").select(SAMPLE, label=f"y.{TASK}").collect()
-    known = pl.read_parquet(world / "truth.parquet", columns=[SAMPLE, TASK])
-    truth = test.join(known, on=SAMPLE, how="left", maintain_order="left")[TASK].to_numpy() * inside_share()
+    test = known_truth(world, judged, begin)
     found: dict[str, Figures] = {}
     for name, way in ways.items():
         begun = time.monotonic()
-        rows, predictions = trained(
-            way, training_rows(way, left[way.stream], begin), judged, directory / f"way-{len(found)}", seed
-        )
-        found[name] = figures(predictions, truth, test["label"].to_numpy(), rows)
+        rows = training_rows(way, left[way.stream], begin)
+        found[name] = test.figures(trained(way, rows, judged, directory / f"way-{len(found)}", seed), way)
         print(f"world {seed}, {name}: {found[name]}, {time.monotonic() - begun:.0f} s", flush=True)
     for one in found.values():
-        one["against_all_labels"] = one["pcoc"] / found["all labels"]["pcoc"]
+        one["against_all_labels"] = one["level_pcoc"] / found["all labels"]["level_pcoc"]
     return found
 
 

@@ -44,11 +44,11 @@ MINUTES = {"fast": 3.0, "full": 10.0}
 USERS, ITEMS = 1500, 400
 TOPIC, PARTITIONS, NAME = "events", 4, "soak"
 EVENTS = f"segments/{EVENTS_GLOB}"
-SHOWN_SECONDS = 15.0
+FIRST_SECONDS = 15.0
 """How long the players play before anybody trains."""
 PATIENCE_SECONDS = 120.0
 SHOWN = {
-    "produced": "messages acknowledged: by the broker to the player, by the service to its client",
+    "acknowledged": "messages acknowledged: by the broker to the player, by the service to its client",
     "ingested": "messages in segments",
     "quarantined": "of them broken, and in the quarantine",
     "lost": "lost",
@@ -147,7 +147,7 @@ class Soak:
         wait_until(lambda: any(self.data.glob(EVENTS)), "a segment is written")
         self.follower.start()
         wait_until(lambda: any(self.out.glob("stream/[0-9]*")), "an epoch is assembled", self.follower.tail)
-        time.sleep(SHOWN_SECONDS)
+        time.sleep(FIRST_SECONDS)
         self.run.start()
         wait_until(lambda: self.run.done > 0, "a first version of the bundle is exported", self.run.tail)
         self.server.start()
@@ -277,9 +277,9 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 def _figures(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     kills = ", ".join(f"{name}: {count}" for name, count in result["kills"].items())
-    balance = "yes" if result["books_balance"] else "no: " + ", ".join(result["faults"])
+    whether = "yes" if result["books_balance"] else "no: " + ", ".join(result["faults"])
     rows = [("minutes", f"{result['minutes']:g}"), ("kills", f"{sum(result['kills'].values())} ({kills})")]
-    return [*rows, *((name, f"{result[key]:,}") for key, name in SHOWN.items()), ("the books balance", balance)]
+    return [*rows, *((name, f"{result[key]:,}") for key, name in SHOWN.items()), ("the books balance", whether)]
 
 
 def main() -> None:

@@ -141,7 +141,7 @@ def balance(books: Books) -> dict[str, Any]:
     }
     faults = [what for what, holds in checks.items() if not holds]
     return {
-        "produced": len(acked) + len(taken) + len(of_service),
+        "acknowledged": len(acked) + len(taken),
         "ingested": found.lines + refused,
         "lost": lost,
         "duplicated": duplicated,

@@ -17,7 +17,7 @@ class Process:
 
     Args:
         name: what it is called.
-        command: what it runs, at its next start.
+        command: what it runs.
         cwd: where.
         log: file that gets what it says.
 

@@ -38,6 +38,7 @@ def test_census_income(census: Path, tmp_path: Path):
     assert metric(result, "never_married", "auc") >= 0.994
 
 
+@pytest.mark.slow
 def test_kuairand_goes_all_the_way_in_one_epoch(kuairand: Path, tmp_path: Path):
     spec = load_spec(RECIPES / "kuairand.yaml")
     quick = spec.training.model_copy(update={"epochs": 1, "tensorboard": False})

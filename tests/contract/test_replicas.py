@@ -50,14 +50,6 @@ def assert_equal(found, *, finite=True):
         assert case["finite"] == finite, name
 
 
-def test_two_replicas_are_one_with_each_kind_of_balancer():
-    """One of each kind: losses, a second look, each level, groups, a wrapper."""
-    cases = cases_of(["famo", WITH_GROUPS], ()) | cases_of(["pcgrad"]) | cases_of([WRAPPED[0]], ("representation",))
-    found = run(cases)
-    assert len(found) == 6
-    assert_equal(found)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 def test_two_replicas_are_one_with_every_balancer_and_wrapper(level):

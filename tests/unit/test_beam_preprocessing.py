@@ -53,6 +53,8 @@ TRAIN: list[dict[str, Any]] = [
 ]
 LATER: list[dict[str, Any]] = [
     {"place": "new", "tags": ["new", "a"], "holes": 1e30, "bucket": 1e9, "no_id": "x", "constant": 7.0, "whole": 2.0},
+    {"bucket": -1e-40, "log": 1e-42, "whole": -1e-44},
+    {"bucket": 1e-40},
     {"place": "a\n", "marks": ["y"], "bucket": 0.0, "vector": [2.0, 3.0], "log": -1e30, "whole": -1.0},
 ]
 

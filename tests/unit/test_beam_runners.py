@@ -100,7 +100,7 @@ def flink(tmp_path: Path) -> Iterator[str]:
 
 
 # Beam's workers say so when a job server hangs up at a job's end, in threads of their own.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.filterwarnings("ignore:(?s).*Multiplexer hanging up:pytest.PytestUnhandledThreadExceptionWarning")
 def test_flink(flink: str, tmp_path: Path):
     compare(flink, tmp_path)
     log = (tmp_path / "flink.log").read_text()

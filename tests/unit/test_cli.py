@@ -1,5 +1,6 @@
 """The command line: verbs, exit codes, and errors that say what to do."""
 
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from onehull.cli.allocator import SETTINGS, VARIABLE
 from onehull.cli.app import EXIT_ERROR, EXIT_SPEC, VERBS, build_app
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +84,18 @@ def test_an_absent_file_and_an_unknown_verb_are_errors_without_a_traceback(tmp_p
     assert unknown.returncode == EXIT_SPEC
     assert "Did you mean" in unknown.stderr
     assert "Traceback" not in absent.stderr + unknown.stderr
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, SETTINGS), ("narenas:2", "narenas:2")])
+def test_polars_keeps_freed_memory_unless_the_user_says_otherwise(given: str | None, wanted: str):
+    """The variable must be there before Polars is imported, so that nothing on the way may import it."""
+    code = "import os, sys, onehull.cli.app as app; assert 'polars' not in sys.modules; app.divert = lambda: None\n"
+    code += "try: app.main()\nexcept SystemExit: print(os.environ['_RJEM_MALLOC_CONF'])"
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    environment |= {VARIABLE: given} if given else {}
+    command = [sys.executable, "-c", code, "--version"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == wanted
 
 
 def test_the_version():

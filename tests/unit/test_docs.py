@@ -27,9 +27,9 @@ PAGES = [
     "README.md",
     pytest.param("docs/tutorial.md", marks=pytest.mark.slow),
     "docs/how-to/use-keras-directly.md",
-    "docs/how-to/read-conflicts-and-gates.md",
-    "docs/how-to/update-a-model-daily.md",
-    "docs/explanation/embeddings.md",
+    pytest.param("docs/how-to/read-conflicts-and-gates.md", marks=pytest.mark.slow),
+    pytest.param("docs/how-to/update-a-model-daily.md", marks=pytest.mark.slow),
+    pytest.param("docs/explanation/embeddings.md", marks=pytest.mark.slow),
     pytest.param("docs/explanation/choosing.md", marks=pytest.mark.slow),
 ]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -3,9 +3,11 @@
 import json
 import random
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,6 +64,21 @@ NEARLY_T = [
     "0000-01-05T10:00:00.25Z",
     "9999-12-31T23:59:59.99Z",
 ]
+
+
+@pytest.mark.parametrize("digits", range(7))
+def test_moments_that_are_written_alike_are_read_at_once(digits: int):
+    """Also of slices, of several chunks, and of empty ones."""
+    fraction = "." + "123456"[:digits] if digits else ""
+    texts = [f"20{number:02d}-01-{number + 1:02d}T{number:02d}:59:07{fraction}Z" for number in range(20)]
+    whole = pa.array(["x", *texts], pa.string())
+    chunks = pa.chunked_array([whole[1:8], pa.array([], pa.string()), whole[8:]])
+    usual = columnar._usual_moments(chunks)
+    assert usual is not None
+    assert usual.to_list() == [round(datetime.fromisoformat(text).timestamp() * 1e6) for text in texts]
+    assert columnar._usual_moments(pa.chunked_array([whole])) is None
+    assert columnar._usual_moments(pa.chunked_array([pa.array([*texts, None], pa.string())])) is None
+
 
 ODD_EVENTS: list[dict] = [
     *(impression(1, time=moment) for moment in NEARLY_T),

@@ -1,11 +1,14 @@
 """A log that grows while verbs are at work on it."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import polars as pl
 import pytest
+from filelock import FileLock
 
 from onehull.errors import ArtifactError, DataError
 from onehull.events.stream import Stream
@@ -81,6 +84,46 @@ def test_later_steps_go_on_from_a_streams_samples_however_the_log_has_grown(tmp_
     assert not prepare(streamed).kept
 
 
+def test_samples_are_made_again_when_the_follower_has_come_further_though_the_log_has_not_grown(tmp_path: Path):
+    data = tmp_path / "data"
+    write(data / "0.jsonl", LOG[:400])
+    project = Project.open(small("10m"), data=data, out=tmp_path / "out")
+    key = samples_key(project)
+    Stream(project.spec, data, project.stream, key).run()
+    write(data / "1.jsonl", LOG[400:])
+    with FileLock(project.out / ".stream.lock"):  # as a process has it that follows
+        assert not assemble(project).kept
+        assert assemble(project).kept
+        assert pl.read_parquet(project.samples).height < 400
+        assert not prepare(project).kept
+        Stream(project.spec, data, project.stream, key).run()
+        assert not assemble(project).kept
+        assert pl.read_parquet(project.samples).height > 400
+        assert not prepare(project).kept
+        assert assemble(project).kept
+
+
+def test_later_steps_refuse_samples_of_another_log_or_of_another_table(tmp_path: Path):
+    data, out = tmp_path / "data", tmp_path / "out"
+    write(data / "0.jsonl", LOG)
+    (data / "users.csv").write_text("user,age\nu1,3\nu2,5\n")
+    table = {"tables": {"user": {"path": "users.csv", "key": "user"}}}
+    features = {"hour": {"kind": "numeric"}, "age": {"kind": "numeric"}}
+    spec = load_spec({**document("10m", **table), **SMALL, "features": features})
+    assemble(Project.open(spec, data=data, out=out))
+    assert not prepare(Project.open(spec, data=data, out=out)).kept
+    refused = pytest.raises(ArtifactError, match=r"made from another spec or other data.*onehull assemble")
+    (data / "users.csv").write_text("user,age\nu1,3\nu2,6\nu3,1\n")
+    with refused:
+        prepare(Project.open(spec, data=data, out=out))
+    assert not assemble(Project.open(spec, data=data, out=out)).kept
+    other = tmp_path / "other"
+    write(other / "0.jsonl", LOG[:100])
+    shutil.copy2(data / "users.csv", other)
+    with refused:
+        prepare(Project.open(spec, data=other, out=out))
+
+
 def test_a_run_before_the_followers_first_epoch_says_what_to_wait_for(tmp_path: Path):
     data, out = tmp_path / "data", tmp_path / "out"
     write(data / "0.jsonl", LOG)
@@ -96,7 +139,7 @@ def test_a_stream_without_an_impression_names_the_files_and_the_first_rejected_l
     (data / "0.jsonl").write_text("{}\n" * 3)
     project = Project.open(small("10m"), data=data, out=tmp_path / "out")
     with pytest.raises(
-        DataError, match=r"'\*\*/\*\.jsonl': no usable impression in 3 lines of 1 files.*0\.jsonl, line 1"
+        DataError, match=r"\*\*/\*\.jsonl: no usable impression in 3 lines of 1 files.*0\.jsonl, line 1"
     ):
         assemble(project)
 

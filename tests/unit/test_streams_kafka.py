@@ -251,14 +251,50 @@ def test_a_reader_ends_soon_though_the_broker_went_as_it_was_given_partitions(br
     reader = start_ingest(tmp_path / "out", *options(broker, topic), before=before)
     until(assigned.exists)
     broker.kill()
-    killed.touch()
-    time.sleep(1)
-    asked = time.monotonic()
-    (said,) = stop(reader)
-    assert time.monotonic() - asked < 30, said
-    assert reader.returncode == 0, said
-    broker.start()
+    try:
+        killed.touch()
+        time.sleep(1)
+        asked = time.monotonic()
+        (said,) = stop(reader)
+        assert time.monotonic() - asked < 30, said
+        assert reader.returncode == 0, said
+    finally:
+        broker.start()
     read_all(broker, topic, tmp_path / "out")
+    assert ids(tmp_path / "out") == once(range(100))
+
+
+LATCH = """
+from pathlib import Path
+from onehull.streams.draft import Draft
+add, held = Draft.add, []
+def note(draft, *message):
+    add(draft, *message)
+    held.append(1)
+    Path({at!r}, f"holds-{{len(held)}}").touch()
+Draft.add = note
+"""
+
+
+def test_a_reader_that_was_overtaken_ends_soon_though_the_broker_is_away(broker, client, small, tmp_path):
+    produce(client, small, [event(number) for number in range(100)])
+    patient = ("--set", "session.timeout.ms=45000", "--segment-seconds", "1000")
+    sleeper = start_ingest(tmp_path / "out", *options(broker, small, *patient), before=LATCH.format(at=str(tmp_path)))
+    until((tmp_path / "holds-100").exists)
+    sleeper.send_signal(signal.SIGSTOP)
+    other = start_ingest(tmp_path / "out", *options(broker, small, "--group", "others"))
+    until(lambda: len(ids(tmp_path / "out")) == 100)
+    stop(other)
+    broker.kill()
+    try:
+        sleeper.send_signal(signal.SIGTERM)
+        sleeper.send_signal(signal.SIGCONT)
+        asked = time.monotonic()
+        said = told(sleeper)
+        assert time.monotonic() - asked < 30, said
+        assert "another process added to" in said
+    finally:
+        broker.start()
     assert ids(tmp_path / "out") == once(range(100))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import pytest
 import tensorflow as tf
 
 from onehull.model import build_model
@@ -15,6 +16,7 @@ from tests.contract.test_replicas import assert_equal, run
 FEWER_ROWS_THAN_REPLICAS = {"last": 1}
 
 
+@pytest.mark.slow
 def test_two_replicas_are_one_with_every_option_of_a_training():
     found = run(
         {

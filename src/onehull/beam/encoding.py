@@ -15,7 +15,7 @@ import tensorflow_transform as tft
 from onehull.beam.analyzers import bucket_boundaries, moments, present_texts, signed_log1p
 from onehull.beam.ordered_ids import ordered_ids
 from onehull.features.analyze import HASH_KEY
-from onehull.features.layers import FirstIds, HashIds, WholeVectors
+from onehull.features.layers import FirstIds, HashIds, WholeVectors, usable
 from onehull.features.transform import MAX_Z
 from onehull.spec.features import CategoricalFeature, Feature, ListFeature, NumericFeature, VectorFeature
 from onehull.spec.inputs import FIRST_ID, MISSING_ID, UNSEEN_ID
@@ -55,7 +55,7 @@ def _place(text: Any, vocabulary: Any) -> Any:
 def _z(number_B: Any, *, log1p: bool) -> Any:
     found = moments(number_B, log1p=log1p)
     finite_B = tf.math.is_finite(number_B)
-    value_B = tf.cast(tf.where(finite_B, number_B, 0.0), tf.float64)
+    value_B = tf.cast(usable(number_B), tf.float64)
     value_B = signed_log1p(value_B) if log1p else value_B
     z_B = tf.clip_by_value(tf.math.divide_no_nan(value_B - found.mean, found.std), -MAX_Z, MAX_Z)
     missing_B = tf.where(finite_B, tf.zeros([], tf.float64), found.has_missing)
@@ -63,9 +63,10 @@ def _z(number_B: Any, *, log1p: bool) -> Any:
 
 
 def _bucket(number_B: Any, buckets: int) -> Any:
-    finite_B = tf.math.is_finite(number_B)
-    bucket_B = tf.searchsorted(bucket_boundaries(number_B, buckets), tf.where(finite_B, number_B, 0.0), side="right")
-    return tf.where(finite_B, 1 + bucket_B, MISSING_ID)
+    boundaries = bucket_boundaries(number_B, buckets)
+    boundaries = tf.where(tf.math.is_finite(boundaries), usable(boundaries), boundaries)  # filled up with infinity
+    bucket_B = tf.searchsorted(boundaries, usable(number_B), side="right")
+    return tf.where(tf.math.is_finite(number_B), 1 + bucket_B, MISSING_ID)
 
 
 def _one_a_row(raw: Any, missing: Any) -> Any:

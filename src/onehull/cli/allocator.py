@@ -13,5 +13,5 @@ VARIABLE, SETTINGS = "_RJEM_MALLOC_CONF", "oversize_threshold:0,dirty_decay_ms:5
 
 
 def keep_memory() -> None:
-    """Sets it for this process, where Polars has not been imported and the user has not said otherwise."""
+    """Sets it for this process and its children, unless the user has; to be called before Polars is imported."""
     os.environ.setdefault(VARIABLE, SETTINGS)

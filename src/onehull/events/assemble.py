@@ -77,7 +77,7 @@ def assemble(
         ):
             with Quarantine(quarantine_path) as quarantine:
                 if stream is not None:
-                    rows, books = _stream_rows(spec, stream, quarantine, progress)
+                    rows, books = _stream_rows(spec, stream, data_dir, quarantine, progress)
                 else:
                     rows, books = _rows(spec, data_dir, sources, quarantine, progress, engine)
                     rows = replace(rows, frame=Attributes(spec, data_dir, sources).attach(rows.frame))
@@ -118,36 +118,33 @@ def _event_rows(
     files = sorted({*find_files(data_dir, events.impressions), *find_files(data_dir, events.feedback)})
     joined = engine(spec, files, event_schema(spec, context, scalars), quarantine, progress)
     if joined.rows == 0:
-        first = f" The first rejected line: {quarantine.first}." if quarantine.first else ""
-        place = data_dir / events.impressions
-        raise DataError(f"{place}: no usable impression in {joined.lines.lines} lines of {len(files)} files.{first}")
+        raise DataError(_no_impression(data_dir / events.impressions, joined, len(files), quarantine))
     rows = event_rows(joined.impressions.with_row_index(POSITION), spec, context, scalars)
     frame = finish_labels(divide(rows, split), spec.tasks)
     return Rows(frame, joined.rows, 0), _books(joined, quarantine)
 
 
 def _stream_rows(
-    spec: Spec, stream: Stream, quarantine: Quarantine, progress: Progress | None
+    spec: Spec, stream: Stream, data_dir: Path, quarantine: Quarantine, progress: Progress | None
 ) -> tuple[Rows, LogBooks | None]:
     """Samples that have left a stream and those that are open, and the stream's books."""
     stream.run(progress=progress)
     found = stream.samples(complete_until(spec, stream.lines.latest), quarantine)
+    place = data_dir / (spec.data.events.impressions if spec.data.events is not None else "")
+    if found.rows == 0 and stream.read_only:
+        rule = f"the process that follows the log has made {found.lines.lines} lines durable, and no usable impression"
+        raise DataError(f"{place}: {rule}. Wait for its next epoch (--commit-seconds) and run this again.")
     if found.rows == 0:
-        raise DataError(_no_impression(spec, stream, found.lines.lines, quarantine))
+        raise DataError(_no_impression(place, found, stream.inputs.files, quarantine))
     rows = divide(found.impressions.with_row_index(POSITION), spec.data.split)
     if REPEATS in found.impressions.collect_schema():
         rows = final_labels(rows, spec.tasks, found.complete_until)
     return Rows(rows, found.rows, 0), _books(found, quarantine)
 
 
-def _no_impression(spec: Spec, stream: Stream, lines: int, quarantine: Quarantine) -> str:
-    events = spec.data.events
-    place = f"data.events.impressions {events.impressions!r}" if events is not None else "data.events"
-    if stream.read_only:
-        rule = f"the process that follows the log has made {lines} lines durable, with no usable impression"
-        return f"{place}: {rule}. Wait for its next epoch (--commit-seconds) and run this again."
+def _no_impression(place: Path, joined: JoinedLog, files: int, quarantine: Quarantine) -> str:
     first = f" The first rejected line: {quarantine.first}." if quarantine.first else ""
-    return f"{place}: no usable impression in {lines} lines of {stream.inputs.files} files.{first}"
+    return f"{place}: no usable impression in {joined.lines.lines} lines of {files} files.{first}"
 
 
 def _books(joined: JoinedLog, quarantine: Quarantine) -> LogBooks:

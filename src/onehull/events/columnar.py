@@ -255,10 +255,10 @@ def _one_object_a_line(text: bytes) -> tuple[int, bytes]:
 
 
 def _usual_moments(times: pa.ChunkedArray) -> pl.Series | None:
-    """Microseconds since 1970 where all times are written alike and in UTC: what `_MOMENT` asks of each, at once.
+    """Microseconds since 1970 where the times of each chunk are written alike and in UTC: `_MOMENT` for all at once.
 
     Of texts of one length, with a ``T`` and a point in their places and a ``Z`` at the end, Arrow reads only those that
-    have digits everywhere else.
+    are moments of the calendar with digits in all places of digits.
     """
     if times.type != pa.string() or times.null_count or not all(map(_alike, times.chunks)):
         return None
@@ -273,8 +273,10 @@ def _usual_moments(times: pa.ChunkedArray) -> pl.Series | None:
 
 def _alike(texts: pa.StringArray) -> bool:
     """Whether these are moments to a second or to a fraction of it, all to the same, with a ``Z``."""
+    if len(texts) == 0:
+        return True
     starts = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    length = int(starts[1] - starts[0]) if len(texts) else 0
+    length = int(starts[1] - starts[0])
     if length not in _LENGTHS or not (np.diff(starts) == length).all():
         return False
     chars_NL = np.frombuffer(texts.buffers()[2], np.uint8)[starts[0] : starts[-1]].reshape(-1, length)

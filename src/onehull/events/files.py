@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -10,16 +11,25 @@ from onehull.errors import DataError
 
 TABLE_SUFFIXES = (".parquet", ".pq", ".csv", ".csv.gz", ".tsv", ".jsonl", ".ndjson")
 _SAMPLED_ROWS = 10_000
+_TRIES = 10
 
 
 def find_files(data_dir: Path, pattern: str) -> list[Path]:
     """Files that match a glob (or one path) relative to the data directory, sorted; hidden ones are left out."""
     path = Path(pattern)
     if path.is_absolute():
-        found = [path] if path.is_file() else list(path.parent.glob(path.name))
+        found = [path] if path.is_file() else _glob(path.parent, path.name)
     else:
-        found = list(data_dir.glob(pattern))
+        found = _glob(data_dir, pattern)
     return sorted(file for file in found if file.is_file() and not file.name.startswith("."))
+
+
+def _glob(directory: Path, pattern: str) -> list[Path]:
+    """As `Path.glob`, which fails where another process removes a directory that it is about to look into."""
+    for _ in range(_TRIES):
+        with suppress(FileNotFoundError):
+            return list(directory.glob(pattern))
+    return list(directory.glob(pattern))
 
 
 def scan_table(files: list[Path]) -> pl.LazyFrame:

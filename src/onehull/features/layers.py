@@ -80,7 +80,7 @@ class FirstIds(keras.layers.Layer):
         return {**super().get_config(), "length": self.length}
 
 
-def _usable(number: Any) -> Any:
+def usable(number: Any) -> Any:
     """float32 → the same, with 0 for what is missing, infinite or below `SMALLEST`."""
     return tf.where(tf.math.is_finite(number) & (tf.abs(number) >= SMALLEST), number, 0.0)
 
@@ -100,7 +100,7 @@ class Standardize(keras.layers.Layer):
     def call(self, number_B: Any) -> Any:
         """Standardises; missing numbers become 0."""
         finite_B = tf.math.is_finite(number_B)
-        value_B = tf.cast(_usable(number_B), tf.float64)
+        value_B = tf.cast(usable(number_B), tf.float64)
         if self.log1p:
             value_B = tf.sign(value_B) * tf.math.log1p(tf.abs(value_B))
         scale = 1.0 / self.std if self.std > 0 else 0.0
@@ -125,8 +125,8 @@ class QuantileIds(keras.layers.Layer):
 
     def call(self, number_B: Any) -> Any:
         """Finds the bucket of every number."""
-        boundaries = _usable(tf.constant(self.boundaries, tf.float32))
-        bucket_B = tf.searchsorted(boundaries, _usable(number_B), side="right")
+        boundaries = usable(tf.constant(self.boundaries, tf.float32))
+        bucket_B = tf.searchsorted(boundaries, usable(number_B), side="right")
         return tf.where(tf.math.is_finite(number_B), 1 + bucket_B, MISSING_ID)
 
     def get_config(self) -> dict[str, Any]:

@@ -43,13 +43,14 @@ FileState = tuple[str, int, int]
 """Name, size in bytes and time of change in nanoseconds: what tells a changed file without reading it."""
 
 
-def file_state(path: Path) -> FileState | None:
-    """The state of a file; None where it has gone meanwhile."""
+def file_state(path: Path, root: Path) -> FileState | None:
+    """The state of a file, its name relative to a directory where it lies in it; None where it has gone meanwhile."""
     try:
         stat = path.stat()
     except FileNotFoundError:
         return None
-    return path.name, stat.st_size, stat.st_mtime_ns
+    name = path.relative_to(root) if path.is_relative_to(root) else path
+    return str(name), stat.st_size, stat.st_mtime_ns
 
 
 def finished_key(directory: Path) -> str | None:
@@ -59,13 +60,14 @@ def finished_key(directory: Path) -> str | None:
     return None
 
 
-def build_once(directory: Path, key: str, build: Callable[[Path], None], *, force: bool = False) -> Kept:
+def build_once(directory: Path, key: str, build: Callable[[Path], str | None], *, force: bool = False) -> Kept:
     """Makes an artifact directory unless one with this key stands there.
 
     Args:
         directory: where the finished artifact goes.
         key: fingerprint of all that the artifact depends on.
-        build: fills the directory that it is given; may find its own earlier, interrupted work there.
+        build: fills the directory that it is given; may find its own earlier, interrupted work there. What it returns
+            is the key of what it has made, where that is known only then.
         force: build even when the artifact is there.
 
     Raises:
@@ -78,7 +80,7 @@ def build_once(directory: Path, key: str, build: Callable[[Path], None], *, forc
         return Kept(directory.name, key, kept=True, seconds=0.0)
     try:
         _open_partial(partial, key)
-        build(partial)
+        key = build(partial) or key
         (partial / STAMP).write_text(json.dumps({"key": key, "seconds": time.monotonic() - start}), encoding="utf-8")
         replace_directory(partial, directory)
     except OSError as error:

@@ -27,8 +27,8 @@ class InputState:
 
     log: tuple[FileState, ...]
     """Of the event log."""
-    tables: tuple[FileState, ...]
-    """Of everything else."""
+    rest: tuple[FileState, ...]
+    """Of tables, of ready-made samples, of a simulated world's marker."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ class Project:
         return replace(self, spec=spec)
 
     def with_input_as_it_is(self) -> Project:
-        """The same project, for which the input stays as it is now.
+        """The same project, which will not notice that its input changes.
 
-        A log may grow while a verb is at work: all its steps then go on from the state that it began with, and the
-        next verb sees that there is more.
+        A log may grow while a verb is at work: its steps go on from the samples that it made, and the next verb
+        notices.
         """
         return replace(self, seen=self._look())
 
@@ -159,8 +159,10 @@ class Project:
         return InputState(self._states(log), self._states([*tables, WORLD_MARKER]))
 
     def _states(self, patterns: list[str]) -> tuple[FileState, ...]:
-        files = sorted({file for pattern in patterns for file in self.data.glob(pattern)})
-        return tuple(state for file in files if (state := file_state(file)) is not None)
+        from onehull.events.files import find_files
+
+        files = sorted({file for pattern in patterns for file in find_files(self.data, pattern)})
+        return tuple(state for file in files if (state := file_state(file, self.data)) is not None)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

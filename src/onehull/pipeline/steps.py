@@ -12,7 +12,7 @@ from onehull.errors import ArtifactError
 from onehull.pipeline.cache import Kept, build_once, fingerprint, finished_key
 from onehull.pipeline.progress import bar
 from onehull.pipeline.project import Baseline, Project
-from onehull.pipeline.stream import discard_stream, stream_of
+from onehull.pipeline.stream import discard_stream, has_grown, last_epoch, note_log, stream_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,7 +28,8 @@ class Step:
     directory: Callable[[Project], Path]
     key: Callable[[Project], str]
     """Fingerprint of everything that the artifact depends on; reads no artifact but cheap state."""
-    build: Callable[[Project, Path], None]
+    build: Callable[[Project, Path], str | None]
+    """Fills the directory; may return the key of what it has made, where that is known only then."""
     after: Step | None = None
     forget: Callable[[Project], None] = lambda _: None
     """Removes what the step keeps beside its directory, so that it begins anew."""
@@ -45,8 +46,8 @@ class Step:
         if force:
             self.forget(project)
 
-        def build(partial: Path) -> None:
-            self.build(project, partial)
+        def build(partial: Path) -> str | None:
+            return self.build(project, partial)
 
         kept = build_once(self.directory(project), self.key(project), build, force=force)
         state = "[dim]kept[/]" if kept.kept else f"{kept.seconds:.1f} s"
@@ -83,20 +84,27 @@ _LEARNING = {"tower", "head", "transform", "loss", "huber_delta"}
 
 
 def _assemble_key(project: Project) -> str:
-    """``WITHOUT-LOG``: the second part is of the files of the log."""
+    """Of the samples; where the log is streamed also of its last epoch, which another process may add to."""
+    return _samples_of(project, last_epoch(project) if project.streamed else None)
+
+
+def _samples_of(project: Project, epoch: str | None) -> str:
+    """``REST-LOG-EPOCH``: what does not change as a log grows, what does, and how far it has been assembled."""
     state = project.input_state
-    rest = fingerprint(samples_key(project), project.spec.section("data", "leakage"), state.tables)
-    return f"{rest}-{fingerprint(state.log)}"
+    rest = fingerprint(samples_key(project), project.spec.section("data", "leakage"), state.rest)
+    return "-".join([rest, fingerprint(state.log), *([epoch] if epoch is not None else [])])
 
 
-def _assembled_key(project: Project) -> str:
+def _standing_key(project: Project) -> str:
     """Key of the samples that the later steps go on from.
 
     A log that is assembled as a stream is one that grows: samples of it are good, however much it has grown since.
     """
-    key, found = _assemble_key(project), finished_key(project.samples.parent)
-    grown = project.streamed and found is not None and found.partition("-")[0] == key.partition("-")[0]
-    return found if grown and found is not None else key
+    key, directory = _assemble_key(project), project.samples.parent
+    found = finished_key(directory)
+    if not project.streamed or found is None or found.partition("-")[0] != key.partition("-")[0]:
+        return key
+    return found if has_grown(directory, project) else key
 
 
 def samples_key(project: Project) -> str:
@@ -109,7 +117,7 @@ def samples_key(project: Project) -> str:
     return fingerprint(_code_version(), data, column, columns, labels)
 
 
-def _assemble(project: Project, partial: Path) -> None:
+def _assemble(project: Project, partial: Path) -> str:
     from onehull.events import assemble
     from onehull.pipeline.inspection import inspect
 
@@ -118,6 +126,8 @@ def _assemble(project: Project, partial: Path) -> None:
         with stream_of(project, samples_key(project)) as stream:
             assemble(project.spec, project.data, partial, progress=shown.share, stream=stream)
         inspect(project, partial, shown)
+    note_log(partial, project)
+    return _samples_of(project, stream.epoch if stream is not None else None)
 
 
 _PREPARED = 2
@@ -125,7 +135,7 @@ _PREPARED = 2
 
 
 def _prepare_key(project: Project) -> str:
-    return fingerprint(_assembled_key(project), _PREPARED, project.spec.section("features", "records"))
+    return fingerprint(_standing_key(project), _PREPARED, project.spec.section("features", "records"))
 
 
 def _prepare(project: Project, partial: Path) -> None:
@@ -201,7 +211,14 @@ def _code_version() -> str:
     return version("onehull")
 
 
-ASSEMBLE = Step("assemble", lambda p: p.samples.parent, _assemble_key, _assemble, None, discard_stream, _assembled_key)
+ASSEMBLE = Step(
+    "assemble",
+    lambda p: p.samples.parent,
+    _assemble_key,
+    _assemble,
+    forget=discard_stream,
+    standing=_standing_key,
+)
 PREPARE = Step("prepare", lambda p: p.transform.parent, _prepare_key, _prepare, ASSEMBLE)
 TRAIN = Step("train", lambda p: p.training, _train_key, _train, PREPARE)
 EVALUATE = Step("evaluate", lambda p: p.evaluation, _evaluate_key, _evaluate, TRAIN)

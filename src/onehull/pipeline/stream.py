@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -15,6 +17,7 @@ from onehull.pipeline.project import Project
 if TYPE_CHECKING:
     from onehull.events.stream import Stream
 
+_LOG = ".log.json"
 _PATIENCE_SECONDS = 60.0
 """A run that assembles what there is soon lets go of the stream."""
 
@@ -76,6 +79,34 @@ def stream_of(
             yield Stream(project.spec, project.data, project.stream, key, links=beside, commit_seconds=commit_seconds)
         finally:
             shutil.rmtree(links, ignore_errors=True)
+
+
+def last_epoch(project: Project) -> str:
+    """Name of the stream's last epoch; empty where there is none."""
+    from onehull.events.stream.epochs import Epochs
+
+    epochs = Epochs(project.stream).all()
+    return epochs[-1].name if epochs else ""
+
+
+def note_log(directory: Path, project: Project) -> None:
+    """Keeps the sizes of a log's files beside the samples that are made of it."""
+    sizes = {name: size for name, size, _ in project.input_state.log}
+    (directory / _LOG).write_text(json.dumps(sizes), encoding="utf-8")
+
+
+def has_grown(directory: Path, project: Project) -> bool:
+    """Whether a log can be the one that samples were made of, with more in it.
+
+    Files of it may have gone since: the stream keeps what it has read. One that is smaller, or a log of which no file
+    is left, is another log.
+    """
+    try:
+        before = json.loads((directory / _LOG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    now = {name: size for name, size, _ in project.input_state.log if name in before}
+    return bool(now) and all(size >= before[name] for name, size in now.items())
 
 
 def discard_stream(project: Project) -> None:

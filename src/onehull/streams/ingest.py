@@ -186,7 +186,7 @@ class Ingest(ABC):
 
     def _commit(self, part: Partition) -> None:
         """Makes a draft durable; a process that was overtaken tries again with what is left for it."""
-        while (draft := self._drafts[part]).messages:
+        while (draft := self._drafts.get(part)) is not None and draft.messages:
             if self._refused is not None:
                 self._send_refused(*self._refused, draft)
             try:

@@ -157,8 +157,12 @@ class KafkaIngest(Ingest):
 
     def _go_on(self, part: Partition) -> None:
         """Reads a partition from the end of what is durable on."""
-        self._drafts |= self._places.drafts([part])
         self._at_end.discard(part)
+        try:
+            self._drafts |= self._places.drafts([part])
+        except GivenUpError:
+            self._drafts.pop(part, None)  # it ends; whoever gets the partition next will ask
+            return
         try:
             self._consumer.seek(self._kafka.TopicPartition(*part, self._drafts[part].next))
         except self._kafka.KafkaException as error:

@@ -165,7 +165,7 @@ class KafkaPlaces:
             try:
                 return ask()
             except TimeoutError as error:
-                reason, about, cause = f"no answer in {_TRY_SECONDS} seconds", None, error
+                reason, about, cause = "no answer", None, error
             except self._kafka.KafkaException as error:
                 kind = error.args[0]
                 if kind.code() == self._kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
@@ -174,6 +174,6 @@ class KafkaPlaces:
             if self._stopped():
                 raise GivenUpError(reason) from cause
             if time.monotonic() > end:
-                raise BrokerError(f"{self._servers}: {reason}") from cause
+                raise BrokerError(f"{self._servers}: {reason}, for {_PATIENCE_SECONDS} seconds") from cause
             self._note(f"{reason}; it is tried again", about=about)
             time.sleep(0.5)
