@@ -19,6 +19,7 @@ from onehull.streams.admission import Limits
 from onehull.streams.ingest import Roll
 from onehull.streams.kafka import KafkaIngest, KafkaTopics
 from onehull.streams.metrics import IngestMetrics
+from onehull.streams.segments import SegmentChain
 from tests.kafka_broker import KafkaBroker, require_kafka
 from tests.streams import (
     QUICK,
@@ -157,6 +158,26 @@ def test_a_process_that_slept_is_overtaken_and_goes_on_behind(broker, client, sm
     stop(sleeper)
     assert ids(tmp_path) == once(range(400))
     books_of(tmp_path)
+
+
+def test_what_another_process_makes_durable_meanwhile_is_no_topic_made_anew(
+    broker, client, small, tmp_path, monkeypatch
+):
+    produce(client, small, [event(number) for number in range(100)])
+    read_all(broker, small, tmp_path)
+    last, asked = SegmentChain.last, []
+
+    def last_when_another_has_gone_on(chain):
+        asked.append(chain)
+        if len(asked) == 2:  # the first one is for the clock
+            produce(client, small, [event(number) for number in range(100, 150)])
+            topics = KafkaTopics(broker.address, [small], group=f"{small}-others", stop_at_end=True)
+            KafkaIngest(topics, tmp_path).run(lambda: False)
+        return last(chain)
+
+    monkeypatch.setattr(SegmentChain, "last", last_when_another_has_gone_on)
+    read_all(broker, small, tmp_path)
+    assert ids(tmp_path) == once(range(150))
 
 
 def test_two_groups_at_one_directory_hold_each_event_once(broker, client, topic, tmp_path):

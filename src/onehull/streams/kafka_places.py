@@ -116,10 +116,10 @@ class KafkaPlaces:
                 raise BrokerError(f"{topic} was made anew at {self._servers} while it was read. {remedy}")
 
     def _draft(self, part: Partition, identity: str) -> Draft:
-        place = self._kafka.TopicPartition(*part)
-        low, high = self._patiently(lambda: self._consumer.get_watermark_offsets(place, timeout=_TRY_SECONDS))
         chain = SegmentChain(self._out / part[0] / str(part[1]))
-        last = chain.last() or self._origin(chain, part, low if self._start == "earliest" else high, identity)
+        last = chain.last() or self._origin(chain, part, identity)
+        # Asked after that: the broker has whatever another process has made durable until then.
+        low, high = self._ends(part)
         if (last.stream and identity and last.stream != identity) or last.next > high:
             rule = f"{part[0]} was made anew: {chain.directory} holds offsets up to {last.next} of the one before"
             raise BrokerError(f"{rule}, {self._servers} has {low} to {high}. Read it into another directory.")
@@ -129,19 +129,26 @@ class KafkaPlaces:
         offset = max(low, last.next)
         return Draft(partition_name(part), last.next, offset, identity, absent=offset - last.next)
 
-    def _origin(self, chain: SegmentChain, part: Partition, offset: int, identity: str) -> SegmentBooks:
+    def _ends(self, part: Partition) -> tuple[int, int]:
+        """The first offset that the broker has, and the one behind its last."""
+        place = self._kafka.TopicPartition(*part)
+        low, high = self._patiently(lambda: self._consumer.get_watermark_offsets(place, timeout=_TRY_SECONDS))
+        return low, high
+
+    def _origin(self, chain: SegmentChain, part: Partition, identity: str) -> SegmentBooks:
         """What a chain begins with: a segment without messages, which says where reading began.
 
         It lies at 0, as all first segments do, so that of two processes which see the broker at different moments
         only one decides. And the next process continues there, though not one message may have come meanwhile.
         """
+        offset = self._ends(part)[0 if self._start == "earliest" else 1]
         draft = Draft(partition_name(part), 0, offset, identity, absent=offset)
         if offset == 0:
             return draft.books()  # the first segment will lie at 0 itself
         try:
             return draft.append_to(chain)
         except OvertakenError:
-            return chain.last() or self._origin(chain, part, offset, identity)
+            return chain.last() or self._origin(chain, part, identity)
 
     def _identities(self, topics: set[str], seconds: float = _TRY_SECONDS) -> dict[str, str]:
         answers = self._admin.describe_topics(self._kafka.TopicCollection(sorted(topics)))
