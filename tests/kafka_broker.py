@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,22 +23,26 @@ class KafkaBroker(ServerProcess):
     Args:
         directory: what the broker keeps.
         login: ``user:password`` that clients must say; empty asks for none.
+        tls: whether it speaks TLS, with a certificate of its own (`certificate`).
     """
 
-    def __init__(self, directory: Path, login: str = "") -> None:
+    def __init__(self, directory: Path, login: str = "", *, tls: bool = False) -> None:
         self.directory = directory
-        self._login = login
+        self.certificate = directory / "certificate.pem"
+        self._login, self._tls = login, tls
         port, self._controller_port = free_ports(2)
         super().__init__("Apache Kafka", directory / "broker.log", port)
 
     @property
     def settings(self) -> dict[str, str]:
         """What clients say besides the address."""
+        protocol = "SSL" if self._tls else "PLAINTEXT"
+        tls = {"security.protocol": protocol, "ssl.ca.location": str(self.certificate)} if self._tls else {}
         if not self._login:
-            return {}
+            return tls
         user, _, password = self._login.partition(":")
-        plain = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanisms": "PLAIN"}
-        return {**plain, "sasl.username": user, "sasl.password": password}
+        plain = {"security.protocol": f"SASL_{protocol}", "sasl.mechanisms": "PLAIN"}
+        return {**tls, **plain, "sasl.username": user, "sasl.password": password}
 
     def start(self) -> None:
         """Starts the broker and waits until it answers."""
@@ -45,7 +50,8 @@ class KafkaBroker(ServerProcess):
         from confluent_kafka.admin import AdminClient
 
         script = str(ROOT / "scripts" / "kafka" / "run")
-        command = [script, str(self.directory), str(self.port), str(self._controller_port), self._login]
+        keystore = str(self._keystore()) if self._tls else ""
+        command = [script, str(self.directory), str(self.port), str(self._controller_port), self._login, keystore]
         admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0, **self.settings})
 
         def answers() -> bool:
@@ -55,6 +61,17 @@ class KafkaBroker(ServerProcess):
             return False
 
         self._launch(command, answers, _START_SECONDS)
+
+    def _keystore(self) -> Path:
+        """A key and its certificate, made once."""
+        path = self.directory / "keystore.p12"
+        if not path.exists():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            store = ["keytool", "-noprompt", "-keystore", str(path), "-storepass", "changeit", "-alias", "broker"]
+            key = ["-genkeypair", "-storetype", "PKCS12", "-keyalg", "EC", "-dname", "CN=broker", "-validity", "10"]
+            subprocess.run([*store, *key, "-ext", "SAN=IP:127.0.0.1"], check=True, capture_output=True)
+            subprocess.run([*store, "-exportcert", "-rfc", "-file", self.certificate], check=True, capture_output=True)
+        return path
 
 
 def require_kafka() -> None:

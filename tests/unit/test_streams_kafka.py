@@ -521,9 +521,9 @@ def test_settings_reach_the_client(tmp_path):
         KafkaIngest(KafkaTopics("127.0.0.1:9", ["events"], settings={"sasl.pasword": "x"}), tmp_path)
 
 
-def test_a_broker_that_wants_a_password(tmp_path, monkeypatch):
+def test_a_broker_that_speaks_tls_and_wants_a_password(tmp_path, monkeypatch):
     require_kafka()
-    guarded = KafkaBroker(tmp_path / "kafka", login="reader:right")
+    guarded = KafkaBroker(tmp_path / "kafka", login="reader:right", tls=True)
     guarded.start()
     try:
         client = {"bootstrap.servers": guarded.address, **guarded.settings}
@@ -536,5 +536,8 @@ def test_a_broker_that_wants_a_password(tmp_path, monkeypatch):
         with pytest.raises(BrokerError, match=r"[Aa]uthentication") as caught:
             read_all(guarded, "events", tmp_path / "none", settings=wrong)
         assert "wrong" not in str(caught.value)
+        untrusted = {name: value for name, value in guarded.settings.items() if name != "ssl.ca.location"}
+        with pytest.raises(BrokerError, match="certificate verify failed"):
+            read_all(guarded, "events", tmp_path / "none", settings=untrusted)
     finally:
         guarded.kill()
