@@ -8,12 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from onehull.pipeline.progress import bar
 from onehull.pipeline.project import Project
-from onehull.pipeline.steps import ASSEMBLE, PREPARE, Step, prepare_project
+from onehull.pipeline.steps import ASSEMBLE, PREPARE, Step, assemble_project, prepare_project
 from onehull.spec.features import Feature
 
 if TYPE_CHECKING:
+    from onehull.events.log import Progress
     from onehull.features import Measured
 
 
@@ -33,12 +33,11 @@ def steps_on_beam(project: Project, options: str) -> tuple[Step, Step]:
 
     def assemble(project: Project, partial: Path) -> None:
         from onehull.beam.assemble import assemble_on_beam
-        from onehull.pipeline.inspection import inspect
 
-        project.check_data()
-        with bar(project.console, "assemble") as shown:
-            assemble_on_beam(project.spec, project.data, partial, options, progress=shown.share)
-            inspect(project, partial, shown)
+        def assembled(progress: Progress) -> None:
+            assemble_on_beam(project.spec, project.data, partial, options, progress=progress)
+
+        assemble_project(project, partial, assembled)
 
     def prepare(project: Project, partial: Path) -> None:
         prepare_project(project, partial, lambda _: _measured(project.spec.features, project.samples, partial, options))

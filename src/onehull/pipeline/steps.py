@@ -17,6 +17,7 @@ from onehull.pipeline.stream import discard_stream, has_grown, last_epoch, note_
 if TYPE_CHECKING:
     import polars as pl
 
+    from onehull.events.log import Progress
     from onehull.features import Measured
 
 
@@ -119,15 +120,35 @@ def samples_key(project: Project) -> str:
 
 def _assemble(project: Project, partial: Path) -> str:
     from onehull.events import assemble
+
+    def assembled(progress: Progress) -> str | None:
+        with stream_of(project, samples_key(project)) as stream:
+            assemble(project.spec, project.data, partial, progress=progress, stream=stream)
+            return stream.epoch if stream is not None else None
+
+    epoch = assemble_project(project, partial, assembled)
+    note_log(partial, project)
+    return _samples_of(project, epoch)
+
+
+def assemble_project(project: Project, partial: Path, assembled: Callable[[Progress], str | None]) -> str | None:
+    """Fills a directory with the samples, what was rejected, and the report of the data.
+
+    Args:
+        project: whose log, or ready-made tables, are assembled.
+        partial: the directory.
+        assembled: puts the samples into it; says of which epoch of a stream they are.
+
+    Returns:
+        What `assembled` says.
+    """
     from onehull.pipeline.inspection import inspect
 
     project.check_data()
     with bar(project.console, "assemble") as shown:
-        with stream_of(project, samples_key(project)) as stream:
-            assemble(project.spec, project.data, partial, progress=shown.share, stream=stream)
+        epoch = assembled(shown.share)
         inspect(project, partial, shown)
-    note_log(partial, project)
-    return _samples_of(project, stream.epoch if stream is not None else None)
+    return epoch
 
 
 _PREPARED = 2
