@@ -318,6 +318,7 @@ for kind in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_replicas_do_what_one_does_alone():
     done = subprocess.run([sys.executable, "-c", REPLICAS, *METHODS], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]

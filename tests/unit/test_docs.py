@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     "README.md",
     pytest.param("docs/tutorial.md", marks=pytest.mark.slow),
-    "docs/how-to/use-keras-directly.md",
+    pytest.param("docs/how-to/use-keras-directly.md", marks=pytest.mark.slow),
     pytest.param("docs/how-to/read-conflicts-and-gates.md", marks=pytest.mark.slow),
     pytest.param("docs/how-to/update-a-model-daily.md", marks=pytest.mark.slow),
     pytest.param("docs/explanation/embeddings.md", marks=pytest.mark.slow),

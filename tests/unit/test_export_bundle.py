@@ -142,6 +142,7 @@ except OneHullError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_older_versions_intact(small_feed, tmp_path: Path):
     out = tmp_path / "out"
     shutil.copytree(small_feed.out, out)

@@ -47,6 +47,7 @@ def consume(broker, count):
     return found
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_killed_and_started_again_has_every_message(broker):
     produce(broker, MESSAGES)
     broker.kill()

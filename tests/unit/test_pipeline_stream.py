@@ -53,6 +53,7 @@ def growing(data: Path) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lateness", [None, "10m"])
 def test_a_run_ends_though_the_log_grows_and_the_next_one_sees_that_it_has(tmp_path: Path, lateness: str | None):
     data, out = tmp_path / "data", tmp_path / "out"

@@ -84,6 +84,7 @@ def test_materialize_before_apply_says_which_command_to_run(shop: Path):
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_message_and_the_values_online_stay(shop: Path):
     assert features(shop, "apply").exit_code == 0
     assert features(shop, "materialize").exit_code == 0

@@ -265,6 +265,7 @@ KafkaPlaces.drafts = drafts
 """
 
 
+@pytest.mark.slow
 def test_a_reader_ends_soon_though_the_broker_went_as_it_was_given_partitions(broker, client, topic, tmp_path):
     produce(client, topic, [event(number) for number in range(100)])
     assigned, killed = tmp_path / "assigned", tmp_path / "killed"
@@ -297,6 +298,7 @@ Draft.add = note
 """
 
 
+@pytest.mark.slow
 def test_a_reader_that_was_overtaken_ends_soon_though_the_broker_is_away(broker, client, small, tmp_path):
     produce(client, small, [event(number) for number in range(100)])
     patient = ("--set", "session.timeout.ms=45000", "--segment-seconds", "1000")

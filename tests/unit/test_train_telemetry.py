@@ -91,6 +91,7 @@ def test_waiting_and_steps_add_up_to_the_time_of_the_loop():
     assert 0 < float(waited) <= float(total)
 
 
+@pytest.mark.slow
 def test_replicas_of_one_process_are_timed():
     script = """
         import tensorflow as tf

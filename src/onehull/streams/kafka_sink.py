@@ -80,7 +80,7 @@ class KafkaSink(Sink):
         try:
             self._producer.produce(topic, value, key, headers=dict(attributes) or None, on_delivery=delivered)
         except BufferError as error:
-            raise BrokerError(f"{len(self._producer):,} messages wait for {self._servers} already") from error
+            raise BrokerError(f"too many messages wait for {self._servers} already") from error
         except self._kafka.KafkaException as error:
             raise BrokerError(f"{self._servers}: {error.args[0].str()}") from error
 
