@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -42,8 +43,8 @@ class Project:
     source: str = "spec"
     baseline: Baseline = "none"
     """What each task is compared with in the report: ``single`` trains one model a task."""
-    seen: InputState | None = None
-    """The input as a verb found it when it began; None: it is looked at whenever it is asked for."""
+    seen: Callable[[], InputState] | None = None
+    """The input as a verb first found it; None: it is looked at whenever it is asked for."""
 
     @classmethod
     def open(
@@ -77,18 +78,18 @@ class Project:
         """The same project with another spec."""
         return replace(self, spec=spec)
 
-    def with_input_as_it_is(self) -> Project:
-        """The same project, which will not notice that its input changes.
+    def looking_once(self) -> Project:
+        """The same project, which looks at its input when that is first asked for, and notices no change after that.
 
         A log may grow while a verb is at work: its steps go on from the samples that it made, and the next verb
         notices.
         """
-        return replace(self, seen=self._look())
+        return replace(self, seen=cache(self._look))
 
     @property
     def input_state(self) -> InputState:
         """What tells whether the input has changed, without reading it."""
-        return self.seen if self.seen is not None else self._look()
+        return self.seen() if self.seen is not None else self._look()
 
     @property
     def streamed(self) -> bool:

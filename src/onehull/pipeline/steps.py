@@ -127,7 +127,8 @@ def _assemble(project: Project, partial: Path) -> str:
             return stream.epoch if stream is not None else None
 
     epoch = assemble_project(project, partial, assembled)
-    note_log(partial, project)
+    if project.streamed:
+        note_log(partial, project)
     return _samples_of(project, epoch)
 
 

@@ -149,11 +149,11 @@ def run(spec: AnySpec, *, baseline: Baseline = "none", **where: Unpack[Where]) -
 
 
 def open_project(spec: AnySpec, where: Where, baseline: Baseline = "none") -> Project:
-    """The project that a verb works on, with the input as it is when the verb begins."""
+    """The project that a verb works on; it looks at its input once."""
     if isinstance(spec, Project):
-        return spec.with_input_as_it_is()
+        return spec.looking_once()
     data, out, console = where.get("data"), where.get("out"), where.get("console")
-    return Project.open(spec, data=data, out=out, console=console, baseline=baseline).with_input_as_it_is()
+    return Project.open(spec, data=data, out=out, console=console, baseline=baseline).looking_once()
 
 
 def _follows() -> bool:

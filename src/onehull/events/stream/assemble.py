@@ -62,6 +62,9 @@ class Stream:
         step_rows: events after which windows are closed, at least.
         commit_seconds: how long an epoch lasts while there is more to read, or to wait for.
 
+    Attributes:
+        epoch: name of the epoch that the samples are taken from; empty where there is none.
+
     Raises:
         ArtifactError: the epochs were made for another spec, or are damaged.
     """
@@ -92,7 +95,7 @@ class Stream:
         self._schema = event_schema(spec, self._context, self._scalars)
         self._attributes = Attributes(spec, data_dir, sources)
         self._made_for = made_for
-        self._epoch_name = ""
+        self.epoch = ""
         self._last, self._books, self.windows = self._resume()
         if self._books is not None and self._books.made_for != made_for:
             rule = "holds samples of another spec (features, tasks or data differ)"
@@ -109,11 +112,6 @@ class Stream:
                 self._books.lines, self._books.blank, Counter(self._books.unused), float(self._books.latest)
             )
             self.quarantined = Counter(self._books.quarantined)
-
-    @property
-    def epoch(self) -> str:
-        """Name of the epoch that the samples are taken from; empty where there is none."""
-        return self._epoch_name
 
     @property
     def read_only(self) -> bool:
@@ -229,7 +227,7 @@ class Stream:
             joined=joined,
         )
         self._last = self.epochs.commit(epoch, books)
-        self._epoch_name = self._last.name
+        self.epoch = self._last.name
 
     def _resume(self) -> tuple[Path | None, EpochBooks | None, OpenWindows]:
         """The last epoch. Beside a process that adds epochs its files are linked: that one removes old epochs."""
@@ -249,7 +247,7 @@ class Stream:
                     remedy = "Restore it, or begin anew with --force."
                     raise ArtifactError(f"{epoch} is damaged: {error}. {remedy}") from error
             else:
-                self._epoch_name = epoch.name
+                self.epoch = epoch.name
                 return self._links or epoch, books, OpenWindows(self.spec.tasks, *frames, books.closed)
         return None, None, OpenWindows(self.spec.tasks, pl.DataFrame(), pl.DataFrame(), NOTHING_CLOSED)
 
